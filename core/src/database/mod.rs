@@ -1,0 +1,13 @@
+//! SQL behind a port: statements with `$1` parameters in, rows out; nothing is generated or translated.
+
+mod port;
+mod row;
+mod statement;
+mod value;
+
+pub use self::{
+    port::{Database, Dialect, Executor, Isolation, Transaction, TxOptions},
+    row::{FromValue, Row},
+    statement::{Statement, sql},
+    value::{Decimal, ToValue, Value},
+};

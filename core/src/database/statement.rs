@@ -1,0 +1,76 @@
+//! A statement: SQL text and its parameters.
+
+use std::{borrow::Cow, fmt};
+
+use super::{ToValue, Value};
+
+/// SQL with `$1`, `$2`, … and one value for each. Values travel apart from the text and never become part of it.
+///
+/// ```
+/// use cqi_core::database::sql;
+///
+/// let statement = sql("UPDATE asset SET name = $1 WHERE id = $2").bind("Bitcoin").bind(7);
+/// assert_eq!(statement.operation(), "UPDATE");
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Statement {
+    text: Cow<'static, str>,
+    params: Vec<Value>,
+}
+
+/// A statement without parameters yet; add them in order with [`Statement::bind`].
+pub fn sql(text: impl Into<Cow<'static, str>>) -> Statement {
+    Statement {
+        text: text.into(),
+        params: Vec::new(),
+    }
+}
+
+impl Statement {
+    /// Adds the value of the next parameter.
+    pub fn bind(mut self, value: impl ToValue) -> Self {
+        self.params.push(value.to_value());
+        self
+    }
+
+    /// The SQL.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The values, in order.
+    pub fn params(&self) -> &[Value] {
+        &self.params
+    }
+
+    /// Both parts, for adapters.
+    pub fn into_parts(self) -> (Cow<'static, str>, Vec<Value>) {
+        (self.text, self.params)
+    }
+
+    /// The first word, for logs and errors: `SELECT`, `INSERT`, …
+    pub fn operation(&self) -> &str {
+        let text = self.text.trim_start();
+        let end = text
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(text.len());
+        &text[..end]
+    }
+}
+
+impl fmt::Debug for Statement {
+    /// Shows the text and how many parameters there are, never their values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statement")
+            .field("text", &self.text)
+            .field("params", &self.params.len())
+            .finish()
+    }
+}
+
+impl From<&'static str> for Statement {
+    fn from(text: &'static str) -> Self {
+        sql(text)
+    }
+}

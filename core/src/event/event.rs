@@ -1,0 +1,349 @@
+//! The event itself: an immutable, cheaply shared message.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Headers, Payload};
+use crate::{Error, Result, name::Topic};
+
+/// The longest id of an event, in bytes.
+const MAX_ID: usize = 128;
+/// The longest key, in bytes.
+const MAX_KEY: usize = 512;
+
+/// The identity of an event: a UUIDv7 of ours, or the text another producer chose.
+///
+/// Together with the source it is what consumers recognise duplicates by, and what is handed to the broker for its
+/// own deduplication.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EventId(IdRepr);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum IdRepr {
+    Uuid(Uuid),
+    Text(Arc<str>),
+}
+
+impl EventId {
+    /// A new UUIDv7: unique, and rising with time.
+    pub fn new() -> Self {
+        Self(IdRepr::Uuid(Uuid::now_v7()))
+    }
+
+    /// Takes an id from outside.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is empty, over 128 bytes, or has a character outside printable ASCII.
+    pub fn parse(text: &str) -> Result<Self> {
+        if let Ok(uuid) = Uuid::try_parse(text)
+            && text.len() == 36
+            && !text.bytes().any(|b| b.is_ascii_uppercase())
+        {
+            return Ok(Self(IdRepr::Uuid(uuid)));
+        }
+        if text.is_empty() || text.len() > MAX_ID || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(
+                Error::invalid_input("event id must be 1 to 128 printable ASCII characters")
+                    .with_context("id", crate::name::shown(text)),
+            );
+        }
+        Ok(Self(IdRepr::Text(text.into())))
+    }
+}
+
+impl Default for EventId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            IdRepr::Uuid(uuid) => fmt::Display::fmt(uuid, f),
+            IdRepr::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An event. Immutable and cheap to clone: a shared pointer; the payload is never copied.
+///
+/// ```
+/// use cqi_core::{event::Event, name::topic_name};
+///
+/// # fn main() -> cqi_core::Result<()> {
+/// let event = Event::builder(topic_name("asset_created")?).key("BTC").payload("{}").build()?;
+/// assert_eq!(event.key(), Some("BTC"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Event(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    id: EventId,
+    topic: Topic,
+    key: Option<Arc<str>>,
+    time: Timestamp,
+    source: Option<Arc<str>>,
+    content_type: Arc<str>,
+    headers: Headers,
+    payload: Bytes,
+}
+
+impl Event {
+    /// Starts an event for `topic`, with a new id and the current time.
+    pub fn builder(topic: Topic) -> EventBuilder {
+        EventBuilder {
+            id: None,
+            topic,
+            key: None,
+            time: None,
+            source: None,
+            content_type: None,
+            headers: Ok(Headers::new()),
+            payload: Bytes::new(),
+        }
+    }
+
+    /// The identity.
+    pub fn id(&self) -> &EventId {
+        &self.0.id
+    }
+
+    /// Where it is published.
+    pub fn topic(&self) -> &Topic {
+        &self.0.topic
+    }
+
+    /// What orders it: events of one topic and key are handled in the order they were published.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// The key, shared.
+    pub(crate) fn shared_key(&self) -> Option<&Arc<str>> {
+        self.0.key.as_ref()
+    }
+
+    /// When it happened.
+    pub fn time(&self) -> Timestamp {
+        self.0.time
+    }
+
+    /// Which service it comes from, if known.
+    pub fn source(&self) -> Option<&str> {
+        self.0.source.as_deref()
+    }
+
+    /// The media type of the payload, for example `application/protobuf`.
+    pub fn content_type(&self) -> &str {
+        &self.0.content_type
+    }
+
+    /// Headers of the user, and of the trace.
+    pub fn headers(&self) -> &Headers {
+        &self.0.headers
+    }
+
+    /// The payload as it travels.
+    pub fn payload(&self) -> &Bytes {
+        &self.0.payload
+    }
+
+    /// Decodes the payload.
+    ///
+    /// # Errors
+    /// `InvalidInput` with code `Undecodable`.
+    pub fn decode<T: Payload>(&self) -> Result<T> {
+        T::decode(&self.0.payload)
+    }
+
+    /// This event with one header more, or with the header replaced.
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Self> {
+        Arc::make_mut(&mut self.0).headers.insert(name, value)?;
+        Ok(self)
+    }
+
+    /// This event on another topic; id, payload and the rest stay.
+    pub fn with_topic(mut self, topic: Topic) -> Self {
+        Arc::make_mut(&mut self.0).topic = topic;
+        self
+    }
+
+    /// Bytes this event holds, roughly: payload, headers and its own structure.
+    pub fn size(&self) -> usize {
+        size_of::<Inner>() + self.0.payload.len() + self.0.headers.size()
+    }
+}
+
+impl fmt::Debug for Event {
+    /// Shows everything but the payload and the headers' values, which may be confidential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("id", &self.0.id)
+            .field("topic", &self.0.topic)
+            .field("key", &self.0.key)
+            .field("time", &self.0.time)
+            .field("content_type", &self.0.content_type)
+            .field("headers", &self.0.headers)
+            .field("payload_bytes", &self.0.payload.len())
+            .finish()
+    }
+}
+
+/// Builds an [`Event`]; see [`Event::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct EventBuilder {
+    id: Option<EventId>,
+    topic: Topic,
+    key: Option<Arc<str>>,
+    time: Option<Timestamp>,
+    source: Option<Arc<str>>,
+    content_type: Option<Arc<str>>,
+    headers: Result<Headers>,
+    payload: Bytes,
+}
+
+impl EventBuilder {
+    /// Sets the id; the default is a new one.
+    pub fn id(mut self, id: EventId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Sets the key, which orders events.
+    pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Sets when it happened; the default is now.
+    pub fn time(mut self, time: Timestamp) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Sets which service it comes from.
+    pub fn source(mut self, source: impl Into<Arc<str>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Sets the media type of the payload; the default is `application/octet-stream`.
+    pub fn content_type(mut self, content_type: impl Into<Arc<str>>) -> Self {
+        self.content_type = Some(content_type.into());
+        self
+    }
+
+    /// Adds or replaces a header. A bad name or value fails [`EventBuilder::build`].
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers = self
+            .headers
+            .and_then(|mut headers| headers.insert(name, value).map(|()| headers));
+        self
+    }
+
+    /// Sets the payload as it is to travel.
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.payload = payload.into();
+        self
+    }
+
+    /// Checks and finishes the event.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a bad header, or a key that is empty, over 512 bytes or has control characters.
+    pub fn build(self) -> Result<Event> {
+        if let Some(key) = &self.key
+            && (key.is_empty() || key.len() > MAX_KEY || key.contains(char::is_control))
+        {
+            return Err(
+                Error::invalid_input("event key must be 1 to 512 bytes without control characters")
+                    .with_context("topic", &self.topic),
+            );
+        }
+        Ok(Event(Arc::new(Inner {
+            id: self.id.unwrap_or_default(),
+            topic: self.topic,
+            key: self.key,
+            time: self.time.unwrap_or_else(Timestamp::now),
+            source: self.source,
+            content_type: self.content_type.unwrap_or_else(default_content_type),
+            headers: self.headers?,
+            payload: self.payload,
+        })))
+    }
+}
+
+/// One shared text, so that a plain event allocates nothing for it.
+fn default_content_type() -> Arc<str> {
+    static DEFAULT: std::sync::LazyLock<Arc<str>> =
+        std::sync::LazyLock::new(|| "application/octet-stream".into());
+    Arc::clone(&DEFAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::topic_name;
+
+    fn builder() -> EventBuilder {
+        Event::builder(topic_name("asset_created").unwrap())
+    }
+
+    #[test]
+    fn an_event_shares_its_payload() {
+        let event = builder().payload(vec![7; 1000]).build().unwrap();
+        let changed = event.clone().with_header("a", "b").unwrap();
+        assert_eq!(event.payload().as_ptr(), changed.payload().as_ptr());
+        assert_eq!(event.id(), changed.id());
+        assert!(event.headers().is_empty());
+    }
+
+    #[test]
+    fn ids_of_ours_and_of_others_round_trip() {
+        let id = EventId::new();
+        assert_eq!(EventId::parse(&id.to_string()).unwrap(), id);
+        for text in ["order-7", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"] {
+            assert_eq!(EventId::parse(text).unwrap().to_string(), text);
+        }
+        for bad in ["", "a b", "a\n", "é", &"x".repeat(129)] {
+            assert!(EventId::parse(bad).unwrap_err().is_invalid_input());
+        }
+    }
+
+    #[test]
+    fn bad_keys_and_headers_are_refused() {
+        for bad in ["", "a\nb", &"k".repeat(513)] {
+            assert!(builder().key(bad).build().unwrap_err().is_invalid_input());
+        }
+        assert!(
+            builder()
+                .header("a\r\nb", "x")
+                .build()
+                .unwrap_err()
+                .is_invalid_input()
+        );
+    }
+
+    #[test]
+    fn c_11_debug_shows_no_payload() {
+        let event = builder()
+            .payload("canary")
+            .header("token", "canary")
+            .build()
+            .unwrap();
+        assert!(!format!("{event:?}").contains("canary"));
+    }
+}

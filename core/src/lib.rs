@@ -1,0 +1,24 @@
+//! The core of cqi: ports, policies, the consume loop, the lifecycle, and an in-memory default of every port.
+//!
+//! A service is written against five ports, [`event::EventBus`], [`cache::Cache`], [`database::Database`],
+//! [`registry::Registry`] and [`health::Checker`], and never against a driver. This crate knows no broker, store,
+//! web framework or exporter; adapters bring those. Each port's folder holds the same files: `port.rs` (the trait
+//! and its contract), `ext.rs` (typed convenience), `guarded.rs` (the port under a policy), `memory.rs` (the default).
+
+pub mod auth;
+pub mod cache;
+pub mod config;
+pub mod database;
+pub mod error;
+pub mod event;
+pub mod health;
+pub mod name;
+pub mod observe;
+pub mod policy;
+pub mod prelude;
+pub mod registry;
+pub mod secret;
+pub mod service;
+pub mod trace;
+
+pub use error::{Code, Error, Kind, Result};

@@ -1,0 +1,245 @@
+//! One policy for a call that may fail: `observe ⊃ deadline ⊃ retry ⊃ attempt`, in the one safe order.
+//!
+//! Only operations that may be repeated are repeated, and never past the deadline. An error that may have taken
+//! effect ([`Error::may_have_applied`]) is repeated only when the operation is declared repeatable.
+
+mod backoff;
+mod retry;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout};
+
+pub use self::{
+    backoff::Backoff,
+    retry::{Retry, RetryOn, run, run_with_data},
+};
+use crate::{
+    Error, Result,
+    observe::{Observation, Observer, Silent},
+};
+
+/// Whether an operation may be run again after an attempt whose effect is unknown.
+#[allow(clippy::exhaustive_enums)] // a question with two answers
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// Running it twice is the same as running it once: reads, deletes, publishing under one message id.
+    Safe,
+    /// Running it twice may do it twice: it is repeated only if the failed attempt certainly had no effect.
+    Unsafe,
+}
+
+/// How calls of a port are bounded, repeated and observed. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    deadline: Duration,
+    retry: Retry,
+    observer: Arc<dyn Observer>,
+    silent: bool,
+}
+
+impl Default for Policy {
+    /// A deadline of 5 seconds, the default [`Retry`], no observer.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(5), Retry::default())
+    }
+}
+
+impl Policy {
+    /// A policy with a deadline for the whole call, all attempts and pauses included.
+    pub fn new(deadline: Duration, retry: Retry) -> Self {
+        Self {
+            deadline,
+            retry,
+            observer: Arc::new(Silent),
+            silent: true,
+        }
+    }
+
+    /// Reports every call and every retry to `observer`.
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self.silent = false;
+        self
+    }
+
+    /// The deadline of a whole call.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The observer, for what a caller wants to report beside the calls.
+    pub fn observer(&self) -> &Arc<dyn Observer> {
+        &self.observer
+    }
+
+    /// Runs `attempt` under this policy. `operation` is port and method, for example `cache.get`.
+    ///
+    /// Cancel safety: dropping the future drops the running attempt and ends any pause at once (RET-6).
+    ///
+    /// # Errors
+    /// The last attempt's error, or `Temporary`/`Timeout` when the deadline passed first; that error may have applied.
+    pub async fn call<T, F, Fut>(&self, operation: &'static str, repeat: Repeat, mut attempt: F) -> Result<T>
+    where
+        F: FnMut() -> Fut + Send,
+        Fut: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        let started = (!self.silent).then(Instant::now);
+        let mut attempts = 1;
+        let result = match timeout(
+            self.deadline,
+            self.attempts(operation, repeat, &mut attempt, &mut attempts),
+        )
+        .await
+        {
+            Ok(result) => result,
+            Err(_) => Err(Error::timeout(self.deadline).with_operation(operation)),
+        };
+        if let Some(started) = started {
+            self.observer.observe(&Observation::Called {
+                operation,
+                elapsed: started.elapsed(),
+                attempts,
+                error: result.as_ref().err(),
+            });
+        }
+        result
+    }
+
+    async fn attempts<T, F, Fut>(
+        &self,
+        operation: &'static str,
+        repeat: Repeat,
+        attempt: &mut F,
+        attempts: &mut u32,
+    ) -> Result<T>
+    where
+        F: FnMut() -> Fut + Send,
+        Fut: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let unsafe_to_repeat = repeat == Repeat::Unsafe && error.may_have_applied();
+            let Some(delay) = self
+                .retry
+                .next_delay(*attempts, &error)
+                .filter(|_| !unsafe_to_repeat)
+            else {
+                return Err(error);
+            };
+            retry::report(&*self.observer, operation, *attempts, delay, &error);
+            tokio::time::sleep(delay).await;
+            *attempts += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{Code, trace::TraceContext};
+
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<String>>);
+
+    impl Observer for Log {
+        fn observe(&self, observation: &Observation<'_>) {
+            let line = match observation {
+                Observation::Called {
+                    operation,
+                    attempts,
+                    error,
+                    ..
+                } => {
+                    format!("called {operation} {attempts} {}", error.is_none())
+                }
+                Observation::Retrying { attempt, delay, .. } => format!("retry {attempt} {delay:?}"),
+                other => format!("{other:?}"),
+            };
+            self.0.lock().unwrap().push(line);
+        }
+
+        fn current_trace(&self) -> Option<TraceContext> {
+            None
+        }
+
+        fn continue_trace(&self, _: &tracing::Span, _: TraceContext) {}
+    }
+
+    fn retry() -> Retry {
+        Retry {
+            jitter: 0.0,
+            ..Retry::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ret_8_9_10_temporary_errors_are_repeated_and_reported() {
+        let log = Arc::new(Log::default());
+        let observer: Arc<dyn Observer> = Arc::<Log>::clone(&log);
+        let policy = Policy::new(Duration::from_secs(60), retry()).with_observer(observer);
+        let mut tries = 0;
+        let result = policy
+            .call("cache.get", Repeat::Safe, || {
+                tries += 1;
+                let result = if tries < 3 {
+                    Err(Error::temporary("x"))
+                } else {
+                    Ok(tries)
+                };
+                async move { result }
+            })
+            .await;
+        assert_eq!(result.unwrap(), 3);
+        assert_eq!(
+            *log.0.lock().unwrap(),
+            ["retry 1 1s", "retry 2 2s", "called cache.get 3 true"]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_bounds_attempts_and_pauses_together() {
+        let policy = Policy::new(
+            Duration::from_millis(2500),
+            Retry {
+                attempts: 100,
+                ..retry()
+            },
+        );
+        let started = Instant::now();
+        let error = policy
+            .call("cache.get", Repeat::Safe, || async {
+                Err::<(), _>(Error::temporary("x"))
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(started.elapsed(), Duration::from_millis(2500));
+        assert_eq!(
+            (error.code(), error.may_have_applied()),
+            (Some(Code::Timeout), true)
+        );
+        assert!(error.to_string().starts_with("cache.get: "), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_effect_is_repeated_only_when_that_is_safe() {
+        for (repeat, expected) in [(Repeat::Safe, 3), (Repeat::Unsafe, 1)] {
+            let mut tries = 0;
+            let result: Result<()> = Policy::new(Duration::from_secs(60), retry())
+                .call("database.execute", repeat, || {
+                    tries += 1;
+                    async { Err(Error::temporary("cut off").maybe_applied()) }
+                })
+                .await;
+            assert!(result.is_err());
+            assert_eq!(tries, expected);
+        }
+    }
+}
