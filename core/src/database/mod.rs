@@ -2,9 +2,13 @@
 
 mod port;
 mod row;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod statement;
 mod value;
 
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{SqliteDatabase, SqliteOptions};
 pub use self::{
     port::{Database, Dialect, Executor, Isolation, Transaction, TxOptions},
     row::{FromValue, Row},
