@@ -19,7 +19,11 @@ mod failure;
 mod profile;
 mod suite;
 
+pub mod cache;
+pub mod checker;
+pub mod database;
 pub mod event_bus;
+pub mod registry;
 
 pub(crate) use self::failure::{ensure, ensure_eq, refused};
 pub use self::{

@@ -16,7 +16,11 @@ pub mod settlement;
 pub mod shutdown;
 
 pub use self::harness::{EventBusHarness, lacked};
-use super::{Case, Failure, Outcome, assert_passed, case::block_on, run};
+use super::{
+    Case, assert_passed,
+    case::{block_on, check_case},
+    same_lacks,
+};
 
 /// The cases, stated once. `@threads` marks those that need real parallelism.
 #[doc(hidden)]
@@ -121,12 +125,7 @@ pub fn cases<H: EventBusHarness>() -> Vec<Case<H>> {
 /// When the case fails, or there is none of this name.
 #[track_caller]
 pub fn check<H: EventBusHarness>(harness: H, name: &str) {
-    let outcome = match cases().into_iter().find(|case| case.name == name) {
-        Some(case) => run(harness.profile(), &harness, &case),
-        None => Err(Failure::new("no such case")),
-    };
-    drop(harness);
-    assert_passed(name, outcome);
+    check_case(harness.profile(), harness, cases(), name);
 }
 
 /// Compares what an adapter says it lacks with its capabilities.
@@ -136,9 +135,7 @@ pub fn check<H: EventBusHarness>(harness: H, name: &str) {
 #[track_caller]
 pub fn check_lacks<H: EventBusHarness>(harness: H, lacks: &[&str]) {
     let outcome = block_on(harness.profile(), false, async {
-        let capabilities = harness.connect().await?.capabilities();
-        super::same_lacks(lacks, &lacked(&capabilities))
+        same_lacks(lacks, &lacked(&harness.connect().await?.capabilities()))
     });
-    drop(harness);
     assert_passed("capabilities_are_true", outcome);
 }
