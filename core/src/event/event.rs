@@ -194,6 +194,12 @@ impl Event {
         Ok(self)
     }
 
+    /// This event with the service it comes from.
+    pub fn with_source(mut self, source: impl Into<Arc<str>>) -> Self {
+        Arc::make_mut(&mut self.0).source = Some(source.into());
+        self
+    }
+
     /// This event on another topic; id, payload and the rest stay.
     pub fn with_topic(mut self, topic: Topic) -> Self {
         Arc::make_mut(&mut self.0).topic = topic;

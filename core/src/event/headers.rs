@@ -39,11 +39,14 @@ impl Headers {
         if PROTOCOL_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
             return Err(refused("header name is reserved for cqi", name));
         }
+        if self.0.len() >= MAX_HEADERS && self.get(&lower).is_none() {
+            return Err(refused("an event may have at most 64 headers", name));
+        }
         self.insert_protocol(name, value)
     }
 
     /// As [`Headers::insert`], for cqi itself and for adapters that read an event from the wire: the names of cqi's own
-    /// protocol (`traceparent`, `tracestate`, `cqi-…`) are taken too.
+    /// protocol (`traceparent`, `tracestate`, `cqi-…`) are taken too, and do not count.
     ///
     /// # Errors
     /// As [`Headers::insert`].
@@ -59,8 +62,6 @@ impl Headers {
         } else if let Some(old) = self.0.iter_mut().find(|(name, _)| **name == *lower) {
             old.1 = value.into();
             return Ok(());
-        } else if self.0.len() == MAX_HEADERS {
-            "an event may have at most 64 headers"
         } else {
             self.0.push((lower.into(), value.into()));
             return Ok(());
