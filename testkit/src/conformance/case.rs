@@ -83,11 +83,10 @@ pub fn assert_passed(name: &str, outcome: Outcome) {
 
 /// Runs the case of this name as a test.
 #[track_caller]
-pub(crate) fn check_case<H>(profile: Profile, harness: H, cases: Vec<Case<H>>, name: &str) {
-    let outcome = match cases.into_iter().find(|case| case.name == name) {
-        Some(case) => run(profile, &harness, &case),
+pub(crate) fn check_case<H>(profile: Profile, harness: &H, cases: &[Case<H>], name: &str) {
+    let outcome = match cases.iter().find(|case| case.name == name) {
+        Some(case) => run(profile, harness, case),
         None => Err(Failure::new("no such case")),
     };
-    drop(harness);
     assert_passed(name, outcome);
 }

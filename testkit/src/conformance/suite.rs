@@ -24,7 +24,7 @@ macro_rules! __suite_tests {
     ({$port:ident, $harness:expr} $($theme:ident: $($case:ident $(@$threads:ident)?),+ $(,)?;)+) => {$($(
         #[test]
         fn $case() {
-            $crate::conformance::$port::check($harness, stringify!($case));
+            $crate::conformance::$port::check(&$harness, stringify!($case));
         }
     )+)+};
 }

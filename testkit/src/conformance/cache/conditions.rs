@@ -15,16 +15,31 @@ use crate::conformance::{Failure, Outcome, ensure, ensure_eq};
 /// `IfAbsent` sets only where nothing is, `IfPresent` only where something is; the answer tells which.
 pub async fn if_absent_and_if_present_follow_the_entry<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
-    ensure!(!scene.set_if("a", Condition::IfPresent).await?, "IfPresent set where nothing was");
+    ensure!(
+        !scene.set_if("a", Condition::IfPresent).await?,
+        "IfPresent set where nothing was"
+    );
     scene.holds(None, "after a failed IfPresent").await?;
-    ensure!(scene.set_if("b", Condition::IfAbsent).await?, "IfAbsent did not set where nothing was");
+    ensure!(
+        scene.set_if("b", Condition::IfAbsent).await?,
+        "IfAbsent did not set where nothing was"
+    );
     scene.holds(Some("b"), "after IfAbsent").await?;
-    ensure!(!scene.set_if("c", Condition::IfAbsent).await?, "IfAbsent set over an entry");
+    ensure!(
+        !scene.set_if("c", Condition::IfAbsent).await?,
+        "IfAbsent set over an entry"
+    );
     scene.holds(Some("b"), "after a failed IfAbsent").await?;
-    ensure!(scene.set_if("d", Condition::IfPresent).await?, "IfPresent did not set over an entry");
+    ensure!(
+        scene.set_if("d", Condition::IfPresent).await?,
+        "IfPresent did not set over an entry"
+    );
     scene.holds(Some("d"), "after IfPresent").await?;
     scene.cache.delete(&scene.key).await?;
-    ensure!(!scene.set_if("e", Condition::IfPresent).await?, "IfPresent set where something was deleted");
+    ensure!(
+        !scene.set_if("e", Condition::IfPresent).await?,
+        "IfPresent set where something was deleted"
+    );
     Ok(())
 }
 
@@ -60,14 +75,24 @@ pub async fn one_of_fifty_racers_wins_if_absent<H: CacheHarness>(h: &H) -> Outco
         let answers = race(50, |n| {
             let (cache, key) = (Arc::clone(&scene.cache), key.clone());
             async move {
-                cache.set(&key, Bytes::from(n.to_string()), FOR_EVER.when(Condition::IfAbsent)).await
+                cache
+                    .set(
+                        &key,
+                        Bytes::from(n.to_string()),
+                        FOR_EVER.when(Condition::IfAbsent),
+                    )
+                    .await
             }
         })
         .await?;
         let winners: Vec<usize> = (0..50).filter(|n| answers[*n]).collect();
         ensure_eq!(winners.len(), 1, "winners of round {round}: {winners:?}");
         let value = scene.cache.get(&key).await?;
-        ensure_eq!(value, Some(Bytes::from(winners[0].to_string())), "the winner's value");
+        ensure_eq!(
+            value,
+            Some(Bytes::from(winners[0].to_string())),
+            "the winner's value"
+        );
     }
     Ok(())
 }
@@ -84,12 +109,18 @@ pub async fn if_present_racers_never_create<H: CacheHarness>(h: &H) -> Outcome {
                 if n % 10 == 0 {
                     cache.delete(&key).await
                 } else {
-                    cache.set(&key, "racer".into(), FOR_EVER.when(Condition::IfPresent)).await
+                    cache
+                        .set(&key, "racer".into(), FOR_EVER.when(Condition::IfPresent))
+                        .await
                 }
             }
         })
         .await?;
-        ensure_eq!(scene.cache.get(&key).await?, None, "after deletes and IfPresent sets");
+        ensure_eq!(
+            scene.cache.get(&key).await?,
+            None,
+            "after deletes and IfPresent sets"
+        );
     }
     Ok(())
 }

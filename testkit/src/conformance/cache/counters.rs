@@ -15,8 +15,19 @@ use crate::conformance::{Outcome, ensure_eq, refused};
 /// An absent key counts as 0; the sum is returned and stored as decimal text; deltas may be negative and zero.
 pub async fn add_counts_from_nothing<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
-    for (delta, sum) in [(0, 0), (5, 5), (-7, -2), (0, -2), (i64::MAX, i64::MAX - 2), (i64::MIN, -3)] {
-        ensure_eq!(scene.cache.add(&scene.key, delta, None).await?, sum, "sum after {delta}");
+    for (delta, sum) in [
+        (0, 0),
+        (5, 5),
+        (-7, -2),
+        (0, -2),
+        (i64::MAX, i64::MAX - 2),
+        (i64::MIN, -3),
+    ] {
+        ensure_eq!(
+            scene.cache.add(&scene.key, delta, None).await?,
+            sum,
+            "sum after {delta}"
+        );
         scene.holds(Some(&sum.to_string()), "after add").await?;
     }
     Ok(())
@@ -25,10 +36,19 @@ pub async fn add_counts_from_nothing<H: CacheHarness>(h: &H) -> Outcome {
 /// `add` goes on from a number that was set as text, the smallest and largest too.
 pub async fn add_reads_what_set_wrote<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
-    for (text, delta) in [("41", 1), ("-5", -5), ("9223372036854775807", -1), ("-9223372036854775808", 1)] {
+    for (text, delta) in [
+        ("41", 1),
+        ("-5", -5),
+        ("9223372036854775807", -1),
+        ("-9223372036854775808", 1),
+    ] {
         scene.set(text, FOR_EVER).await?;
         let sum = text.parse::<i64>().unwrap_or_default() + delta;
-        ensure_eq!(scene.cache.add(&scene.key, delta, None).await?, sum, "{text} + {delta}");
+        ensure_eq!(
+            scene.cache.add(&scene.key, delta, None).await?,
+            sum,
+            "{text} + {delta}"
+        );
     }
     Ok(())
 }
@@ -97,10 +117,14 @@ pub async fn add_does_not_resurrect_an_expired_count<H: CacheHarness>(h: &H) -> 
 pub async fn add_refuses_overflow_and_keeps_the_value<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     for (start, delta) in [(i64::MAX, 1), (i64::MIN, -1), (i64::MAX, i64::MAX)] {
-        scene.set(&start.to_string(), SetOptions::ttl(scene.ttl())).await?;
+        scene
+            .set(&start.to_string(), SetOptions::ttl(scene.ttl()))
+            .await?;
         let answer = scene.cache.add(&scene.key, delta, None).await;
         refused("add", answer, Kind::InvalidInput, None)?;
-        scene.holds(Some(&start.to_string()), "after a refused add").await?;
+        scene
+            .holds(Some(&start.to_string()), "after a refused add")
+            .await?;
     }
     sleep(scene.after_ttl()).await;
     scene.holds(None, "after its time").await
@@ -109,7 +133,17 @@ pub async fn add_refuses_overflow_and_keeps_the_value<H: CacheHarness>(h: &H) ->
 /// A value that is no decimal `i64` is `InvalidInput`; value and time to live stay, and the error does not show it.
 pub async fn add_refuses_what_is_no_number_and_keeps_the_value<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
-    for value in ["canary", "", "1.0", "0x10", " 1", "1 ", "1e3", "9223372036854775808", "1\n"] {
+    for value in [
+        "canary",
+        "",
+        "1.0",
+        "0x10",
+        " 1",
+        "1 ",
+        "1e3",
+        "9223372036854775808",
+        "1\n",
+    ] {
         scene.set(value, SetOptions::ttl(scene.ttl())).await?;
         let answer = scene.cache.add(&scene.key, 1, None).await;
         refused(&format!("add to {value:?}"), answer, Kind::InvalidInput, None)?;

@@ -15,7 +15,10 @@ use crate::{
 pub async fn a_miss_is_none_and_no_error<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     scene.holds(None, "of nothing").await?;
-    ensure!(!scene.cache.delete(&scene.key).await?, "delete of nothing found something");
+    ensure!(
+        !scene.cache.delete(&scene.key).await?,
+        "delete of nothing found something"
+    );
     scene.holds(None, "after deleting nothing").await
 }
 
@@ -23,7 +26,10 @@ pub async fn a_miss_is_none_and_no_error<H: CacheHarness>(h: &H) -> Outcome {
 pub async fn what_was_set_is_read<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     for value in ["value", ""] {
-        ensure!(scene.set(value, FOR_EVER).await?, "an unconditional set was not done");
+        ensure!(
+            scene.set(value, FOR_EVER).await?,
+            "an unconditional set was not done"
+        );
         scene.holds(Some(value), "after set").await?;
     }
     Ok(())
@@ -44,9 +50,15 @@ pub async fn a_delete_tells_whether_something_was_there<H: CacheHarness>(h: &H) 
     let scene = Scene::new(h).await?;
     for _ in 0..2 {
         scene.set("value", FOR_EVER).await?;
-        ensure!(scene.cache.delete(&scene.key).await?, "delete of an entry found nothing");
+        ensure!(
+            scene.cache.delete(&scene.key).await?,
+            "delete of an entry found nothing"
+        );
         scene.holds(None, "after delete").await?;
-        ensure!(!scene.cache.delete(&scene.key).await?, "a second delete found something");
+        ensure!(
+            !scene.cache.delete(&scene.key).await?,
+            "a second delete found something"
+        );
     }
     Ok(())
 }
@@ -75,9 +87,16 @@ pub async fn a_second_handle_sees_what_capabilities_say<H: CacheHarness>(h: &H) 
     let scene = Scene::new(h).await?;
     let second = h.connect().await?;
     scene.set("value", FOR_EVER).await?;
-    ensure_eq!(second.get(&scene.key).await?, Some(Bytes::from("value")), "get on a second handle");
+    ensure_eq!(
+        second.get(&scene.key).await?,
+        Some(Bytes::from("value")),
+        "get on a second handle"
+    );
     second.delete(&scene.key).await?;
     scene.holds(None, "after a delete on a second handle").await?;
-    ensure!(second.get(&unique("other")).await?.is_none(), "an unknown key has a value");
+    ensure!(
+        second.get(&unique("other")).await?.is_none(),
+        "an unknown key has a value"
+    );
     Ok(())
 }

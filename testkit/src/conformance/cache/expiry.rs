@@ -30,14 +30,23 @@ pub async fn an_expired_entry_is_absent_for_every_method<H: CacheHarness>(h: &H)
     let options = SetOptions::ttl(scene.ttl());
     scene.set("value", options).await?;
     sleep(scene.after_ttl()).await;
-    ensure!(!scene.cache.delete(&scene.key).await?, "delete found an expired entry");
+    ensure!(
+        !scene.cache.delete(&scene.key).await?,
+        "delete found an expired entry"
+    );
     scene.set("value", options).await?;
     sleep(scene.after_ttl()).await;
-    ensure!(!scene.set_if("new", Condition::IfPresent).await?, "IfPresent found an expired entry");
+    ensure!(
+        !scene.set_if("new", Condition::IfPresent).await?,
+        "IfPresent found an expired entry"
+    );
     scene.holds(None, "after its time").await?;
     scene.set("value", options).await?;
     sleep(scene.after_ttl()).await;
-    ensure!(scene.set_if("new", Condition::IfAbsent).await?, "IfAbsent met an expired entry");
+    ensure!(
+        scene.set_if("new", Condition::IfAbsent).await?,
+        "IfAbsent met an expired entry"
+    );
     scene.holds(Some("new"), "set over an expired entry").await
 }
 
@@ -54,7 +63,11 @@ pub async fn a_set_replaces_the_time_to_live<H: CacheHarness>(h: &H) -> Outcome 
     let mut scene = Scene::new(h).await?;
     let base = scene.key.clone();
     let short = SetOptions::ttl(scene.ttl());
-    let variants = [("none", FOR_EVER, true), ("longer", SetOptions::ttl(scene.ttl() * 20), true), ("shorter", short, false)];
+    let variants = [
+        ("none", FOR_EVER, true),
+        ("longer", SetOptions::ttl(scene.ttl() * 20), true),
+        ("shorter", short, false),
+    ];
     for (name, then, _) in variants {
         scene.key = format!("{base}{name}");
         let first = if name == "shorter" { FOR_EVER } else { short };
@@ -86,7 +99,10 @@ pub async fn sub_second_times_follow_the_resolution<H: CacheHarness>(h: &H) -> O
 pub async fn a_failed_condition_leaves_the_time_to_live<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     scene.set("value", SetOptions::ttl(scene.ttl())).await?;
-    ensure!(!scene.set_if("other", Condition::IfAbsent).await?, "IfAbsent met an entry");
+    ensure!(
+        !scene.set_if("other", Condition::IfAbsent).await?,
+        "IfAbsent met an entry"
+    );
     scene.holds(Some("value"), "after a failed condition").await?;
     sleep(scene.after_ttl()).await;
     scene.holds(None, "after its time").await

@@ -34,7 +34,11 @@ pub async fn values_up_to_the_largest_are_kept<H: CacheHarness>(h: &H) -> Outcom
         let value = Bytes::from(vec![7; size]);
         scene.cache.set(&scene.key, value.clone(), FOR_EVER).await?;
         let seen = scene.cache.get(&scene.key).await?;
-        ensure!(seen == Some(value), "a value of {size} bytes came back as {:?} bytes", seen.map(|v| v.len()));
+        ensure!(
+            seen == Some(value),
+            "a value of {size} bytes came back as {:?} bytes",
+            seen.map(|v| v.len())
+        );
     }
     Ok(())
 }
@@ -57,7 +61,20 @@ pub async fn a_larger_value_is_refused_and_changes_nothing<H: CacheHarness>(h: &
 pub async fn unusual_keys_work<H: CacheHarness>(h: &H) -> Outcome {
     let mut scene = Scene::new(h).await?;
     let base = scene.key.clone();
-    let tails = [" ", "a b", "*", "?", "[a-z]", "{tag}", "a:b:c", "%25", "\\", "'\"", "☺ ñ 日本語 🦀", "$(x);DROP TABLE"];
+    let tails = [
+        " ",
+        "a b",
+        "*",
+        "?",
+        "[a-z]",
+        "{tag}",
+        "a:b:c",
+        "%25",
+        "\\",
+        "'\"",
+        "☺ ñ 日本語 🦀",
+        "$(x);DROP TABLE",
+    ];
     for tail in tails {
         scene.key = format!("{base}{tail}");
         scene.set(tail, FOR_EVER).await?;
@@ -67,7 +84,10 @@ pub async fn unusual_keys_work<H: CacheHarness>(h: &H) -> Outcome {
         scene.holds(Some(tail), "of an unusual key").await?;
     }
     // A pattern deletes itself and no other.
-    ensure!(scene.cache.delete(&format!("{base}*")).await?, "delete of the key `*`");
+    ensure!(
+        scene.cache.delete(&format!("{base}*")).await?,
+        "delete of the key `*`"
+    );
     scene.key = format!("{base}a b");
     scene.holds(Some("a b"), "after deleting the key `*`").await?;
     scene.key = format!("{base:k<1024}");
@@ -81,7 +101,12 @@ pub async fn bad_keys_are_refused_by_every_method<H: CacheHarness>(h: &H) -> Out
     let kind = Kind::InvalidInput;
     for key in ["", "a\r\nSET b c", "a\0", "\u{7f}", &"k".repeat(1025)] {
         refused("get", scene.cache.get(key).await, kind, None)?;
-        refused("set", scene.cache.set(key, "canary".into(), FOR_EVER).await, kind, None)?;
+        refused(
+            "set",
+            scene.cache.set(key, "canary".into(), FOR_EVER).await,
+            kind,
+            None,
+        )?;
         refused("delete", scene.cache.delete(key).await, kind, None)?;
         refused("exists", scene.cache.exists(key).await, kind, None)?;
         refused("add", scene.cache.add(key, 1, None).await, kind, None)?;
@@ -95,7 +120,10 @@ pub async fn a_zero_time_to_live_is_refused<H: CacheHarness>(h: &H) -> Outcome {
     let zero = SetOptions::ttl(Duration::ZERO);
     scene.set("1", FOR_EVER).await?;
     for condition in [Condition::Always, Condition::IfAbsent, Condition::IfPresent] {
-        let answer = scene.cache.set(&scene.key, "canary".into(), zero.when(condition)).await;
+        let answer = scene
+            .cache
+            .set(&scene.key, "canary".into(), zero.when(condition))
+            .await;
         refused("set", answer, Kind::InvalidInput, None)?;
     }
     let answer = scene.cache.add(&scene.key, 1, Some(Duration::ZERO)).await;

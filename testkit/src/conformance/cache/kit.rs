@@ -54,7 +54,11 @@ impl Scene {
         let seen = self.cache.get(&self.key).await?;
         let expected = expected.map(|text| Bytes::copy_from_slice(text.as_bytes()));
         ensure_eq!(seen, expected, "get {when}");
-        ensure_eq!(self.cache.exists(&self.key).await?, expected.is_some(), "exists {when}");
+        ensure_eq!(
+            self.cache.exists(&self.key).await?,
+            expected.is_some(),
+            "exists {when}"
+        );
         Ok(())
     }
 }

@@ -33,7 +33,10 @@ pub async fn close_is_idempotent_and_final<H: CacheHarness>(h: &H) -> Outcome {
     refused("exists", cache.exists(key).await, kind, code)?;
     refused("add", cache.add(key, 1, None).await, kind, code)?;
     refused("ping", cache.ping().await, kind, code)?;
-    ensure!(cache.capabilities().max_value > 0, "capabilities are known after close");
+    ensure!(
+        cache.capabilities().max_value > 0,
+        "capabilities are known after close"
+    );
     Ok(())
 }
 
@@ -41,7 +44,10 @@ pub async fn close_is_idempotent_and_final<H: CacheHarness>(h: &H) -> Outcome {
 pub async fn a_cancelled_call_harms_no_other<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     for n in 0..50 {
-        let dropped = scene.cache.set(&scene.key, "dropped".into(), FOR_EVER).now_or_never();
+        let dropped = scene
+            .cache
+            .set(&scene.key, "dropped".into(), FOR_EVER)
+            .now_or_never();
         drop(scene.cache.get(&scene.key).now_or_never());
         drop(scene.cache.add(&scene.key, 1, None).now_or_never());
         if let Some(answer) = dropped {
@@ -51,7 +57,10 @@ pub async fn a_cancelled_call_harms_no_other<H: CacheHarness>(h: &H) -> Outcome 
         let key = format!("{}:{n}", scene.key);
         scene.cache.set(&key, "kept".into(), FOR_EVER).await?;
         let seen = scene.cache.get(&key).await?;
-        ensure!(seen.as_deref() == Some(b"kept".as_slice()), "after dropped calls: {seen:?}");
+        ensure!(
+            seen.as_deref() == Some(b"kept".as_slice()),
+            "after dropped calls: {seen:?}"
+        );
     }
     Ok(())
 }

@@ -38,7 +38,10 @@ pub trait CacheHarness: Send + Sync + 'static {
 /// The capabilities that are absent, by the names that `lacks:` uses.
 pub fn lacked(capabilities: &Capabilities) -> Vec<&'static str> {
     [
-        ("sub_second_ttl", capabilities.ttl_resolution >= Duration::from_secs(1)),
+        (
+            "sub_second_ttl",
+            capabilities.ttl_resolution >= Duration::from_secs(1),
+        ),
         ("shared", !capabilities.shared),
     ]
     .into_iter()
@@ -108,7 +111,7 @@ macro_rules! cache_suite {
 
         #[test]
         fn capabilities_are_true() {
-            $crate::conformance::cache::check_lacks($harness, &[$($(stringify!($lack)),*)?]);
+            $crate::conformance::cache::check_lacks(&$harness, &[$($(stringify!($lack)),*)?]);
         }
     };
 }
@@ -123,8 +126,8 @@ pub fn cases<H: CacheHarness>() -> Vec<Case<H>> {
 /// # Panics
 /// When the case fails, or there is none of this name.
 #[track_caller]
-pub fn check<H: CacheHarness>(harness: H, name: &str) {
-    check_case(harness.profile(), harness, cases(), name);
+pub fn check<H: CacheHarness>(harness: &H, name: &str) {
+    check_case(harness.profile(), harness, &cases(), name);
 }
 
 /// Compares what an adapter says it lacks with its capabilities.
@@ -132,7 +135,7 @@ pub fn check<H: CacheHarness>(harness: H, name: &str) {
 /// # Panics
 /// When they differ.
 #[track_caller]
-pub fn check_lacks<H: CacheHarness>(harness: H, lacks: &[&str]) {
+pub fn check_lacks<H: CacheHarness>(harness: &H, lacks: &[&str]) {
     let outcome = block_on(harness.profile(), false, async {
         same_lacks(lacks, &lacked(&harness.connect().await?.capabilities()))
     });

@@ -28,7 +28,11 @@ struct Model(HashMap<String, Entry>);
 
 impl Model {
     fn live(&mut self, key: &str) -> Option<&mut Entry> {
-        if self.0.get(key).is_some_and(|entry| entry.dies.is_some_and(|at| at <= Instant::now())) {
+        if self
+            .0
+            .get(key)
+            .is_some_and(|entry| entry.dies.is_some_and(|at| at <= Instant::now()))
+        {
             self.0.remove(key);
         }
         self.0.get_mut(key)
@@ -58,7 +62,14 @@ impl Model {
                 Some(sum)
             }
             None => {
-                self.set(key, delta.to_string().into(), SetOptions { ttl, condition: Condition::Always });
+                self.set(
+                    key,
+                    delta.to_string().into(),
+                    SetOptions {
+                        ttl,
+                        condition: Condition::Always,
+                    },
+                );
                 Some(delta)
             }
         }
@@ -80,7 +91,11 @@ async fn play(scene: &Scene, seed: u64) -> Outcome {
     let mut model = Model::default();
     let paused = scene.profile.clock == Clock::Paused;
     // Under a real clock the model cannot know to the millisecond when an entry ends, so nothing expires in it.
-    let unit = if paused { scene.cache.capabilities().ttl_resolution } else { Duration::from_secs(3_600) };
+    let unit = if paused {
+        scene.cache.capabilities().ttl_resolution
+    } else {
+        Duration::from_secs(3_600)
+    };
     for step in 0..scene.profile.count(5_000, 500) {
         let key = format!("{}:{}", scene.key, random.random_range(0..6));
         let number: i64 = match random.random_range(0..10) {
@@ -102,11 +117,19 @@ async fn play(scene: &Scene, seed: u64) -> Outcome {
             0 | 1 => {
                 let options = SetOptions { ttl, condition };
                 let answer = scene.cache.set(&key, value.clone(), options).await?;
-                ensure_eq!(answer, model.set(&key, value, options), "step {step}, set {key} {options:?}");
+                ensure_eq!(
+                    answer,
+                    model.set(&key, value, options),
+                    "step {step}, set {key} {options:?}"
+                );
             }
             2 => {
                 let answer = scene.cache.get(&key).await?;
-                ensure_eq!(answer, model.live(&key).map(|e| e.value.clone()), "step {step}, get {key}");
+                ensure_eq!(
+                    answer,
+                    model.live(&key).map(|e| e.value.clone()),
+                    "step {step}, get {key}"
+                );
             }
             3 => {
                 let answer = scene.cache.delete(&key).await?;
@@ -121,8 +144,15 @@ async fn play(scene: &Scene, seed: u64) -> Outcome {
             5 => {
                 let answer = scene.cache.add(&key, number, ttl).await;
                 let refused = answer.as_ref().is_err_and(|error| error.is_invalid_input());
-                ensure!(answer.is_ok() || refused, "step {step}, add {key} {number}: {answer:?}");
-                ensure_eq!(answer.ok(), model.add(&key, number, ttl), "step {step}, add {key} {number}");
+                ensure!(
+                    answer.is_ok() || refused,
+                    "step {step}, add {key} {number}: {answer:?}"
+                );
+                ensure_eq!(
+                    answer.ok(),
+                    model.add(&key, number, ttl),
+                    "step {step}, add {key} {number}"
+                );
             }
             _ if paused => sleep(unit * random.random_range(0..5)).await,
             _ => {}
@@ -147,6 +177,10 @@ pub async fn concurrent_writers_leave_a_value_somebody_wrote<H: CacheHarness>(h:
     .await?;
     let seen = scene.cache.get(&scene.key).await?;
     ensure!((0..50).any(|n| seen == Some(value(n))), "nobody wrote {seen:?}");
-    ensure_eq!(h.connect().await?.get(&scene.key).await?, seen, "get on a second handle");
+    ensure_eq!(
+        h.connect().await?.get(&scene.key).await?,
+        seen,
+        "get on a second handle"
+    );
     Ok(())
 }

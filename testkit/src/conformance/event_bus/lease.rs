@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cqi_core::{Code, Kind, event::Redelivery};
+use futures::{FutureExt, future::select_all};
 use tokio::time::{Instant, sleep};
 
 use super::{EventBusHarness, kit::Scene};
@@ -152,6 +153,48 @@ pub async fn a_delivery_can_be_settled_after_leaving<H: EventBusHarness>(h: &H) 
     reader
         .nothing_within(scene.profile.step * 2, "an acked event came back")
         .await
+}
+
+/// Whichever member is left gets, in the `next` it waits in all along, what the others took with them: no member relies
+/// on another one to keep watch.
+pub async fn the_last_member_gets_what_vanished_members_held<H: EventBusHarness>(h: &H) -> Outcome {
+    const MEMBERS: usize = 4;
+    for survivor in 0..MEMBERS {
+        let scene = Scene::new(h).await?;
+        let mut waiting = Vec::new();
+        for _ in 0..MEMBERS {
+            let mut reader = scene.join_as(scene.short_subscription()).await?;
+            // The delivery goes with its reader, as in a process that dies.
+            waiting.push(Box::pin(async move { (reader.one().await, reader) }));
+        }
+        // All wait before anything is published.
+        for next in &mut waiting {
+            ensure!(
+                next.as_mut().now_or_never().is_none(),
+                "a delivery before anything was published"
+            );
+        }
+        scene.publish([1]).await?;
+        let ((first, vanished), index, mut waiting) = select_all(waiting).await;
+        drop((first?, vanished));
+        // Everybody else is polled once more, as on a real scheduler, before all but one vanish.
+        for next in &mut waiting {
+            ensure!(
+                next.as_mut().now_or_never().is_none(),
+                "one event came to two members"
+            );
+        }
+        if index == survivor {
+            continue;
+        }
+        let left = waiting.swap_remove(survivor.min(waiting.len() - 1));
+        drop(waiting);
+        let (back, _reader) = left.await;
+        let back = back?;
+        ensure!(back.attempt() == 2, "attempt {}, expected 2", back.attempt());
+        back.ack().await?;
+    }
+    Ok(())
 }
 
 /// An ack deadline of zero is `InvalidInput`.
