@@ -1,6 +1,6 @@
 //! One case, and running it.
 
-use std::{fmt, future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{fmt, future::Future, panic::AssertUnwindSafe, task::Poll, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{runtime, time::timeout};
@@ -60,6 +60,22 @@ pub(crate) fn block_on<F: Future<Output = Outcome>>(profile: Profile, threads: b
     });
     runtime.shutdown_background();
     outcome
+}
+
+/// Polls a future until it is ready or has been woken `steps` times; then drops it. So a sweep over `steps` cancels a call
+/// at every point where it waits.
+pub(crate) async fn cut<F: Future>(future: F, steps: usize) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut left = steps;
+    std::future::poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

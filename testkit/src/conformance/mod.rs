@@ -25,6 +25,7 @@ pub mod database;
 pub mod event_bus;
 pub mod registry;
 
+pub(crate) use self::case::cut;
 pub(crate) use self::failure::{ensure, ensure_eq, refused};
 pub use self::{
     case::{Case, assert_passed, run},
