@@ -11,7 +11,11 @@ mod tests;
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -147,6 +151,7 @@ impl Consumer {
             running: (0..options.concurrency).map(|_| Mutex::default()).collect(),
             // When one worker finds the end of the subscription, all stop.
             stop: stop.child_token(),
+            stopping: AtomicBool::new(false),
             consumer: self,
         });
         let mut workers = JoinSet::new();
@@ -171,6 +176,7 @@ impl Consumer {
                     Some(Ok(())) => {}
                 },
                 () = shared.stop.cancelled(), if drained_at.is_none() => {
+                    shared.stopping.store(true, Relaxed);
                     drained_at = Some(Instant::now() + options.drain_timeout);
                     shared.hand_back().await;
                 }
@@ -199,44 +205,49 @@ struct Shared {
     /// What each worker runs, so that the supervisor can keep its lease alive.
     running: Vec<Mutex<Option<Arc<dyn Acker>>>>,
     stop: CancellationToken,
+    /// Whether `stop` was seen: read once per message, where asking the token would take its lock.
+    stopping: AtomicBool,
 }
 
 impl Shared {
     async fn work(self: Arc<Self>, slot: usize) {
+        let mut stop = pin!(self.stop.cancelled());
         let mut failures = 0;
-        while !self.stop.is_cancelled() {
+        while !self.stopping.load(Relaxed) {
             let next = lock(&self.feed).pop();
             if let Some(delivery) = next {
                 self.run(slot, delivery).await;
                 continue;
             }
-            tokio::select! {
+            let mut source = match self.source.try_lock() {
+                Ok(source) => source,
+                Err(_) => tokio::select! {
+                    biased;
+                    () = &mut stop => return,
+                    () = self.work.notified() => continue,
+                    source = self.source.lock() => source,
+                },
+            };
+            if lock(&self.feed).has_ready() {
+                continue; // somebody fetched while this worker waited for its turn
+            }
+            let fetched = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
-                () = self.work.notified() => {}
-                mut source = self.source.lock() => {
-                    if lock(&self.feed).has_ready() {
-                        continue; // somebody fetched while this worker waited for its turn
-                    }
-                    let fetched = tokio::select! {
-                        biased;
-                        () = self.stop.cancelled() => return,
-                        fetched = source.next(self.consumer.options.batch) => fetched,
-                    };
-                    match fetched {
-                        Some(Ok(batch)) => {
-                            failures = 0;
-                            if lock(&self.feed).push(batch) > 1 {
-                                self.work.notify_one();
-                            }
-                        }
-                        Some(Err(error)) => {
-                            failures += 1;
-                            self.pause(failures, &error).await;
-                        }
-                        None => self.stop.cancel(),
+                fetched = source.next(self.consumer.options.batch) => fetched,
+                () = &mut stop => return,
+            };
+            match fetched {
+                Some(Ok(batch)) => {
+                    failures = 0;
+                    if lock(&self.feed).push(batch) > 1 {
+                        self.work.notify_one();
                     }
                 }
+                Some(Err(error)) => {
+                    failures += 1;
+                    self.pause(failures, &error).await;
+                }
+                None => self.stop.cancel(),
             }
         }
     }
@@ -271,7 +282,7 @@ impl Shared {
             self.handle(delivery).await;
             *lock(&self.running[slot]) = None;
             next = key.and_then(|key| lock(&self.feed).finish(&key));
-            if self.stop.is_cancelled() {
+            if self.stopping.load(Relaxed) {
                 if let Some(delivery) = next {
                     release(delivery).await;
                 }

@@ -5,11 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use super::{
-    ConsumeOptions, EventBus, Router, StartAt, Subscription,
-    consume::Consumer,
-    middleware::{Log, Measure, Trace},
-};
+use super::{ConsumeOptions, EventBus, Router, StartAt, Subscription, consume::Consumer, middleware};
 use crate::{
     Error, Result,
     name::Group,
@@ -28,7 +24,7 @@ pub struct Subscriber {
     router: Router,
     options: ConsumeOptions,
     start_at: StartAt,
-    observer: Arc<dyn Observer>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Subscriber {
@@ -41,7 +37,7 @@ impl Subscriber {
             router,
             options: ConsumeOptions::default(),
             start_at: StartAt::New,
-            observer: Arc::new(Silent),
+            observer: None,
         }
     }
 
@@ -65,7 +61,7 @@ impl Subscriber {
 
     /// Reports to `observer`.
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.observer = observer;
+        self.observer = Some(observer);
         self
     }
 }
@@ -97,18 +93,17 @@ impl Service for Subscriber {
             observer,
         } = *self;
         options.validate()?;
-        // The layer added last is the outermost.
-        let router = router
-            .layer(Log)
-            .layer(Measure::new(Arc::clone(&observer)))
-            .layer(Trace::new(Arc::clone(&observer)));
         let mut subscribed = Vec::new();
         for (topic, route) in router.into_routes()? {
             let subscription = Subscription::new(topic, group.clone())
                 .with_ack_deadline(options.ack_deadline)
                 .with_start_at(start_at);
             let deliveries = bus.subscribe(subscription.clone()).await?;
-            let (bus, observer) = (Arc::clone(&bus), Arc::clone(&observer));
+            let route = middleware::standard(route, observer.clone());
+            let (bus, observer) = (
+                Arc::clone(&bus),
+                observer.clone().unwrap_or_else(|| Arc::new(Silent)),
+            );
             let consumer = Consumer {
                 bus,
                 subscription,

@@ -1,12 +1,11 @@
 //! A member of a group, and the handle that settles what it was given.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep};
 
-use super::group::GroupState;
+use super::{Shared, group::GroupState};
 use crate::{
     Result,
     event::{Acker, Deliveries, Delivery, Redelivery},
@@ -17,15 +16,35 @@ use crate::{
 pub(super) struct MemoryDeliveries {
     group: Arc<GroupState>,
     ack_deadline: Duration,
-    closed: CancellationToken,
+    bus: Arc<Shared>,
+    /// When to look again at the latest, kept between calls: setting a timer anew for each event would cost more than
+    /// the event.
+    look_again: Pin<Box<Sleep>>,
 }
 
 impl MemoryDeliveries {
-    pub(super) fn new(group: Arc<GroupState>, ack_deadline: Duration, closed: CancellationToken) -> Self {
+    pub(super) fn new(group: Arc<GroupState>, ack_deadline: Duration, bus: Arc<Shared>) -> Self {
         Self {
             group,
             ack_deadline,
-            closed,
+            bus,
+            look_again: Box::pin(sleep(ack_deadline)),
+        }
+    }
+
+    /// Waits until the group has something, or the time has come for what was put off.
+    async fn wait(&mut self, look_again: Option<Instant>) {
+        let Some(at) = look_again else {
+            return self.group.woken().await;
+        };
+        let timer = &mut self.look_again;
+        if timer.deadline() != at || timer.is_elapsed() {
+            timer.as_mut().reset(at);
+        }
+        tokio::select! {
+            biased;
+            () = self.group.woken() => {}
+            () = timer => {}
         }
     }
 }
@@ -34,24 +53,15 @@ impl MemoryDeliveries {
 impl Deliveries for MemoryDeliveries {
     async fn next(&mut self, max: usize) -> Option<Result<Vec<Delivery>>> {
         loop {
-            if self.closed.is_cancelled() {
+            if self.bus.is_closed() {
+                self.group.wake(); // one wake-up may stand for several members that wait
                 return None;
             }
             let (batch, look_again) = GroupState::take(&self.group, max.max(1), self.ack_deadline);
             if !batch.is_empty() {
                 return Some(Ok(batch));
             }
-            let timer = async {
-                match look_again {
-                    Some(at) => sleep_until(at.max(Instant::now())).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.group.woken() => {}
-                () = timer => {}
-                () = self.closed.cancelled() => return None,
-            }
+            self.wait(look_again).await;
         }
     }
 

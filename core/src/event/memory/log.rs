@@ -25,8 +25,8 @@ pub(super) struct Log {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Events that some group has not read yet.
-    events: VecDeque<Event>,
+    /// Events that some group has not read yet, with their sizes.
+    events: VecDeque<(Event, usize)>,
     /// The sequence number of the first of them.
     base: u64,
     bytes: usize,
@@ -73,7 +73,7 @@ impl Log {
             return Err(event);
         }
         state.bytes += size;
-        state.events.push_back(event);
+        state.events.push_back((event, size));
         for group in &state.groups {
             group.wake();
         }
@@ -96,28 +96,53 @@ impl Log {
 
     /// Reads up to `max` events for the group `index` and moves its cursor. Returns them with their sequence numbers.
     pub(super) fn read(&self, index: usize, max: usize, into: &mut Vec<(u64, Event)>) {
-        let mut state = lock(&self.state);
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
         let cursor = state.cursors[index];
-        let skip = usize::try_from(cursor - state.base).unwrap_or(usize::MAX);
-        let before = into.len();
-        into.extend((cursor..).zip(state.events.iter().skip(skip).take(max).cloned()));
-        let read = into.len() - before;
-        if read == 0 {
+        let unread = usize::try_from(state.base + state.events.len() as u64 - cursor).unwrap_or(usize::MAX);
+        let count = unread.min(max);
+        if count == 0 {
             return;
         }
-        state.cursors[index] = cursor + read as u64;
+        state.cursors[index] = cursor + count as u64;
         let keep_from = state.cursors.iter().copied().min().unwrap_or(cursor);
         let mut trimmed = false;
+        if state.cursors.len() == 1 {
+            // Nobody else reads: the events are moved out, not shared.
+            for (sequence, (event, size)) in (cursor..).zip(state.events.drain(..count)) {
+                state.bytes -= size;
+                into.push((sequence, event));
+            }
+            state.base = keep_from;
+            trimmed = true;
+        } else {
+            let skip = state.events.len() - unread;
+            into.extend(
+                (cursor..).zip(
+                    state
+                        .events
+                        .range(skip..skip + count)
+                        .map(|(event, _)| event.clone()),
+                ),
+            );
+        }
         while state.base < keep_from
-            && let Some(event) = state.events.pop_front()
+            && let Some((_, size)) = state.events.pop_front()
         {
-            state.bytes -= event.size();
+            state.bytes -= size;
             state.base += 1;
             trimmed = true;
         }
-        drop(state);
+        drop(guard);
         if trimmed && self.waiting_publishers.load(SeqCst) > 0 {
             self.room.notify_waiters();
+        }
+    }
+
+    /// Lets a member of each group look again.
+    pub(super) fn wake_groups(&self) {
+        for group in &lock(&self.state).groups {
+            group.wake();
         }
     }
 

@@ -10,7 +10,13 @@ mod log;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
     time::Duration,
 };
 
@@ -54,8 +60,16 @@ pub struct MemoryBus(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     options: MemoryBusOptions,
-    topics: Mutex<HashMap<Topic, Arc<Log>>>,
+    topics: RwLock<HashMap<Topic, Arc<Log>, foldhash::fast::RandomState>>,
     closed: CancellationToken,
+    /// Whether `closed` is cancelled: read for each event, where asking the token would take its lock.
+    is_closed: AtomicBool,
+}
+
+impl Shared {
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
+    }
 }
 
 impl MemoryBus {
@@ -68,7 +82,7 @@ impl MemoryBus {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.0.closed.is_cancelled() {
+        if self.0.is_closed() {
             Err(Error::closed("event bus"))
         } else {
             Ok(())
@@ -89,7 +103,12 @@ impl MemoryBus {
     }
 
     fn log(&self, topic: &Topic) -> Option<Arc<Log>> {
-        lock(&self.0.topics).get(topic).map(Arc::clone)
+        self.0
+            .topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(topic)
+            .map(Arc::clone)
     }
 
     /// Waits until the log takes the event, or `publish_wait` has passed.
@@ -156,16 +175,19 @@ impl EventBus for MemoryBus {
         if start_at == StartAt::Oldest {
             return Err(Error::unsupported("starting with the oldest event").with_context("topic", topic));
         }
-        let log = Arc::clone(
-            lock(&self.0.topics)
-                .entry(topic)
-                .or_insert_with(|| Arc::new(Log::new(self.0.options.clone()))),
-        );
+        let log = {
+            let mut topics = self.0.topics.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(
+                topics
+                    .entry(topic)
+                    .or_insert_with(|| Arc::new(Log::new(self.0.options.clone()))),
+            )
+        };
         let group = Log::group(&log, &group);
         Ok(Box::new(MemoryDeliveries::new(
             group,
             ack_deadline,
-            self.0.closed.clone(),
+            Arc::clone(&self.0),
         )))
     }
 
@@ -174,7 +196,17 @@ impl EventBus for MemoryBus {
     }
 
     async fn close(&self) -> Result<()> {
+        self.0.is_closed.store(true, Release);
         self.0.closed.cancel();
+        for log in self
+            .0
+            .topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            log.wake_groups();
+        }
         Ok(())
     }
 }

@@ -22,17 +22,29 @@ impl Measure {
     }
 
     async fn run(self, message: Message, next: Next) -> Result<()> {
-        let (topic, group) = (message.event.topic().clone(), message.group.clone());
-        let started = Instant::now();
-        let result = next.run(message).await;
-        self.0.observe(&Observation::Handled {
-            topic: topic.as_str(),
-            group: group.as_str(),
-            elapsed: started.elapsed(),
-            error: result.as_ref().err(),
-        });
-        result
+        measure(&*self.0, message, |message| next.run(message)).await
     }
 }
 
 middleware!(Measure);
+
+/// The middleware itself, over anything that goes on with a message.
+pub(in crate::event) async fn measure<F>(
+    observer: &dyn Observer,
+    message: Message,
+    next: impl FnOnce(Message) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let (event, group) = (message.event.clone(), message.group.clone());
+    let started = Instant::now();
+    let result = next(message).await;
+    observer.observe(&Observation::Handled {
+        topic: event.topic().as_str(),
+        group: group.as_str(),
+        elapsed: started.elapsed(),
+        error: result.as_ref().err(),
+    });
+    result
+}

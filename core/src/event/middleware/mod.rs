@@ -20,3 +20,25 @@ pub use self::{
     timeout::Timeout,
     trace::Trace,
 };
+
+use std::sync::Arc;
+
+use super::Route;
+use crate::observe::{Observer, Silent};
+
+/// The standard layers in one: as `Trace`, `Measure` and `Log` around each other, without a box for each.
+pub(super) fn standard(route: Route, observer: Option<Arc<dyn Observer>>) -> Route {
+    Route::from_fn(move |message| {
+        let (route, observer) = (route.clone(), observer.clone());
+        async move {
+            let handle = |message| log::log(message, |message| route.handle(message));
+            match observer.as_deref() {
+                Some(observer) => {
+                    let handle = |message| measure::measure(observer, message, handle);
+                    trace::trace(observer, message, handle).await
+                }
+                None => trace::trace(&Silent, message, handle).await,
+            }
+        }
+    })
+}

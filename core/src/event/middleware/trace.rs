@@ -23,24 +23,36 @@ impl Trace {
     }
 
     async fn run(self, message: Message, next: Next) -> Result<()> {
-        let span = tracing::info_span!(
-            "process",
-            messaging.destination.name = message.event.topic().as_str(),
-            messaging.consumer.group.name = message.group.as_str(),
-            messaging.message.id = %message.event.id(),
-        );
-        if span.is_disabled() {
-            return next.run(message).await;
-        }
-        let headers = message.event.headers();
-        let parent = headers
-            .get("traceparent")
-            .and_then(|p| TraceContext::parse(p, headers.get("tracestate")));
-        if let Some(parent) = parent {
-            self.0.continue_trace(&span, parent);
-        }
-        next.run(message).instrument(span).await
+        trace(&*self.0, message, |message| next.run(message)).await
     }
 }
 
 middleware!(Trace);
+
+/// The middleware itself, over anything that goes on with a message.
+pub(in crate::event) async fn trace<F>(
+    observer: &dyn Observer,
+    message: Message,
+    next: impl FnOnce(Message) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let span = tracing::info_span!(
+        "process",
+        messaging.destination.name = message.event.topic().as_str(),
+        messaging.consumer.group.name = message.group.as_str(),
+        messaging.message.id = %message.event.id(),
+    );
+    if span.is_disabled() {
+        return next(message).await;
+    }
+    let headers = message.event.headers();
+    let parent = headers
+        .get("traceparent")
+        .and_then(|p| TraceContext::parse(p, headers.get("tracestate")));
+    if let Some(parent) = parent {
+        observer.continue_trace(&span, parent);
+    }
+    next(message).instrument(span).await
+}
