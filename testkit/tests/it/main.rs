@@ -1,4 +1,4 @@
 //! The suites on the in-memory defaults, the suites against liars, and the testkit's own tools.
 
-mod event_bus;
 mod harness;
+mod suites;

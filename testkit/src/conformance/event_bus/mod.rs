@@ -4,6 +4,7 @@
 //! [`duplicate_bound`](EventBusHarness::duplicate_bound).
 
 pub mod basics;
+pub mod consume;
 pub mod groups;
 mod harness;
 pub mod inputs;
@@ -94,6 +95,16 @@ macro_rules! __event_bus_cases {
                 concurrent_closes_agree @threads,
                 an_event_published_during_close_is_stored_or_refused @threads,
                 settling_after_close_ends;
+            consume:
+                a_handled_event_is_handled_once,
+                a_failed_event_comes_again_until_it_succeeds,
+                spent_attempts_make_a_dead_letter,
+                a_lasting_error_makes_a_dead_letter_at_once,
+                a_panicking_handler_fails_its_own_event_only,
+                concurrency_and_keys_are_respected,
+                a_slow_handler_keeps_its_event,
+                stopping_waits_for_running_handlers,
+                handlers_cut_at_shutdown_hand_their_events_back;
         }
     };
 }
