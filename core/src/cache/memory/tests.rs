@@ -4,6 +4,10 @@ use proptest::prelude::*;
 use tokio::{task::JoinSet, time::advance};
 
 use super::*;
+use crate::{
+    Code,
+    cache::{Cache, Condition, SetOptions},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -53,6 +53,19 @@ impl Default for ReadThroughOptions {
 /// A load runs on a task of its own: a caller that is cancelled, or not polled, holds up nobody, and the load goes on
 /// and is stored. Loads are coalesced within this process; n processes make at most n loads. Dropping the last clone
 /// ends running loads, [`ReadThrough::close`] waits for them.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use cqi_core::{cache::{MemoryCache, ReadThrough, key}, event::Json};
+///
+/// # async fn load_price(symbol: &str) -> cqi_core::Result<Json<f64>> { Ok(Json(1.5)) }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> cqi_core::Result<()> {
+/// let cache = ReadThrough::new(Arc::new(MemoryCache::default()));
+/// let ttl = Duration::from_secs(300);
+/// let price = cache.get_or_load(&key("price", ["BTC"]), ttl, || load_price("BTC")).await?;
+/// assert_eq!(price, Json(1.5));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ReadThrough {
     cache: Arc<dyn Cache>,
