@@ -1,20 +1,31 @@
 //! The harnesses of the in-memory defaults. Each can put something around the default: a wrapper or a liar.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use cqi_core::{
     Error, Result,
     cache::{Cache, MemoryCache},
+    database::{Database, SqliteDatabase, SqliteOptions},
     event::{EventBus, MemoryBus},
     health::{Checker, check_fn},
+    registry::{MemoryRegistry, Registry},
 };
 use cqi_testkit::conformance::{
-    Profile, cache::CacheHarness, checker::CheckerHarness, event_bus::EventBusHarness,
+    Profile, cache::CacheHarness, checker::CheckerHarness, database::DatabaseHarness,
+    event_bus::EventBusHarness, registry::RegistryHarness,
 };
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+/// What is put around a default.
+pub(crate) type Wrap<P> = fn(Arc<P>) -> Arc<P>;
 
 /// A [`MemoryBus`].
 pub(crate) struct Bus {
@@ -139,5 +150,123 @@ impl CheckerHarness for Check {
     async fn bring_back(&self) -> Result<()> {
         self.up.store(true, SeqCst);
         Ok(())
+    }
+}
+
+/// A [`MemoryRegistry`].
+pub(crate) struct Services {
+    registry: Arc<dyn Registry>,
+    profile: Profile,
+}
+
+const TIME_TO_LIVE: Duration = Duration::from_secs(15);
+
+impl Services {
+    pub(crate) fn memory() -> Self {
+        Self {
+            registry: Arc::new(MemoryRegistry::new(TIME_TO_LIVE)),
+            profile: Profile::paused(),
+        }
+    }
+
+    pub(crate) fn quick(wrap: impl FnOnce(Arc<dyn Registry>) -> Arc<dyn Registry>) -> Self {
+        Self {
+            registry: wrap(Arc::new(MemoryRegistry::new(TIME_TO_LIVE))),
+            profile: Profile::paused().quick(),
+        }
+    }
+}
+
+#[async_trait]
+impl RegistryHarness for Services {
+    async fn connect(&self) -> Result<Arc<dyn Registry>> {
+        Ok(Arc::clone(&self.registry))
+    }
+
+    fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    fn time_to_live(&self) -> Duration {
+        TIME_TO_LIVE
+    }
+
+    fn closes_apart(&self) -> bool {
+        false // clones are all the registry itself
+    }
+}
+
+/// A [`SqliteDatabase`], in memory or in a file of its own.
+pub(crate) struct Sqlite {
+    folder: Option<TempDir>,
+    in_memory: OnceCell<SqliteDatabase>,
+    profile: Profile,
+    wrap: Wrap<dyn Database>,
+}
+
+impl Sqlite {
+    pub(crate) fn memory() -> Self {
+        Self {
+            folder: None,
+            in_memory: OnceCell::new(),
+            profile: Profile::real(),
+            wrap: |database| database,
+        }
+    }
+
+    pub(crate) fn file() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self {
+            folder: Some(folder),
+            ..Self::memory()
+        }
+    }
+
+    pub(crate) fn quick(wrap: Wrap<dyn Database>) -> Self {
+        Self {
+            profile: Profile::real().quick(),
+            wrap,
+            ..Self::file()
+        }
+    }
+}
+
+#[async_trait]
+impl DatabaseHarness for Sqlite {
+    async fn connect(&self) -> Result<Arc<dyn Database>> {
+        let acquire_timeout = Duration::from_millis(300);
+        let database = match &self.folder {
+            None => {
+                let options = SqliteOptions {
+                    acquire_timeout,
+                    ..SqliteOptions::memory()
+                };
+                self.in_memory
+                    .get_or_try_init(|| SqliteDatabase::open(options))
+                    .await?
+                    .clone()
+            }
+            Some(folder) => {
+                let file = folder.path().join("test.db");
+                SqliteDatabase::open(SqliteOptions {
+                    acquire_timeout,
+                    ..SqliteOptions::file(file)
+                })
+                .await?
+            }
+        };
+        Ok((self.wrap)(Arc::new(database)))
+    }
+
+    fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    fn connections(&self) -> usize {
+        if self.folder.is_some() { 4 } else { 1 }
+    }
+
+    fn connects_apart(&self) -> bool {
+        self.folder.is_some()
     }
 }

@@ -17,3 +17,21 @@ mod checker {
 
     cqi_testkit::checker_suite!(Check::function());
 }
+
+mod registry {
+    use crate::harness::Services;
+
+    cqi_testkit::registry_suite!(Services::memory());
+}
+
+mod sqlite_in_a_file {
+    use crate::harness::Sqlite;
+
+    cqi_testkit::database_suite!(Sqlite::file(), lacks: [arrays]);
+}
+
+mod sqlite_in_memory {
+    use crate::harness::Sqlite;
+
+    cqi_testkit::database_suite!(Sqlite::memory(), lacks: [arrays]);
+}

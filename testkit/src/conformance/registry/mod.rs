@@ -60,6 +60,7 @@ macro_rules! __registry_cases {
                 a_watch_hears_of_its_own_name_only,
                 two_watches_hear_the_same,
                 a_slow_watch_misses_nothing,
+                a_watch_far_behind_ends_with_the_truth,
                 a_cancelled_next_loses_no_change,
                 a_dropped_watch_disturbs_nobody;
             lifecycle:

@@ -1,11 +1,13 @@
 //! Watches.
 
+use std::collections::HashSet;
+
 use cqi_core::registry::{Change, ServiceInfo};
 use futures::FutureExt;
 use tokio::time::sleep;
 
 use super::{RegistryHarness, kit::Scene};
-use crate::conformance::{Outcome, ensure, ensure_eq};
+use crate::conformance::{Failure, Outcome, ensure, ensure_eq};
 
 /// A watch first gives an `Up` for every live instance, in order of registration.
 pub async fn a_watch_starts_with_what_is_there<H: RegistryHarness>(h: &H) -> Outcome {
@@ -88,25 +90,52 @@ pub async fn two_watches_hear_the_same<H: RegistryHarness>(h: &H) -> Outcome {
     first.nothing("a change came twice").await
 }
 
-/// A watch that is not read while 200 instances come and go still ends with the true state, and hears each change at most
-/// once.
+/// A watch that is a hundred changes behind still hears each one, once and in order.
 pub async fn a_slow_watch_misses_nothing<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let mut watch = scene.watch().await?;
-    let count = u16::try_from(scene.profile.count(200, 50)).unwrap_or(50);
-    let mut expected = Vec::new();
-    for port in 1..=count {
-        let instance = scene.register(port).await?;
-        expected.push(Change::Up(instance.clone()));
-        if port % 2 == 0 {
-            scene.registry.deregister(instance.id).await?;
-            expected.push(Change::Down(instance.id));
-        }
-    }
-    for (n, change) in expected.into_iter().enumerate() {
+    for (n, change) in come_and_go(&scene, 66).await?.into_iter().enumerate() {
         ensure_eq!(watch.next().await?, change, "change {n}");
     }
     watch.nothing("a change came twice").await
+}
+
+/// A watch that is very far behind may hear of fewer changes, but whoever follows it ends with what is there, and no
+/// change comes twice.
+pub async fn a_watch_far_behind_ends_with_the_truth<H: RegistryHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let mut watch = scene.watch().await?;
+    come_and_go(&scene, 600).await?;
+    let truth: HashSet<_> = scene
+        .registry
+        .discover(&scene.name)
+        .await?
+        .iter()
+        .map(|i| i.id)
+        .collect();
+    let mut known = HashSet::new();
+    while known != truth {
+        match watch.next().await? {
+            Change::Up(instance) => ensure!(known.insert(instance.id), "{} came up twice", instance.id),
+            Change::Down(id) => ensure!(known.remove(&id), "{id} went down and was not up"),
+            other => return Err(Failure::new(format!("unknown change {other:?}"))),
+        }
+    }
+    watch.nothing("more than the truth").await
+}
+
+/// Registers `count` instances and deregisters every second one. Returns the changes.
+async fn come_and_go(scene: &Scene, count: u16) -> Result<Vec<Change>, Failure> {
+    let mut changes = Vec::new();
+    for port in 1..=count {
+        let instance = scene.register(port).await?;
+        changes.push(Change::Up(instance.clone()));
+        if port % 2 == 0 {
+            scene.registry.deregister(instance.id).await?;
+            changes.push(Change::Down(instance.id));
+        }
+    }
+    Ok(changes)
 }
 
 /// A `next` dropped while it waits loses no change.
