@@ -289,9 +289,8 @@ impl Connection {
         // Answered when everything sent before has ended.
         self.raw.ping().await?;
         self.cut.store(false, Ordering::Relaxed);
-        match self.raw.execute(RESET).await {
-            Err(error @ sqlx::Error::WorkerCrashed) => return Err(error),
-            Ok(_) | Err(_) => {}
+        if let Err(error @ sqlx::Error::WorkerCrashed) = self.raw.execute(RESET).await {
+            return Err(error);
         }
         self.raw.clear_cached_statements().await?;
         // Makes SQLite read the schema again if another connection has changed it.
