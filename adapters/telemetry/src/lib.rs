@@ -25,6 +25,8 @@ pub mod trace;
 
 mod observer;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     log::LogHandle,

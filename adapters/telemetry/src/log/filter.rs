@@ -1,9 +1,14 @@
 //! Which events are logged. The level can be changed while the program runs.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use cqi_core::{Result, config::LogFilter};
-use tracing::{Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
+use tracing::{
+    Dispatch, Metadata, Subscriber,
+    dispatcher::{self, WeakDispatch},
+    level_filters::LevelFilter,
+    subscriber::Interest,
+};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::Output;
@@ -14,14 +19,25 @@ const SPANS: LevelFilter = LevelFilter::INFO;
 /// Changes the level of the log, and knows what was lost. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogHandle {
-    filter: Arc<RwLock<LogFilter>>,
+    shared: Arc<Shared>,
     output: Arc<Output>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    filter: RwLock<LogFilter>,
+    /// The subscriber this filter is part of, once it is in use.
+    dispatch: OnceLock<WeakDispatch>,
 }
 
 impl LogHandle {
     pub(crate) fn new(filter: LogFilter, output: Arc<Output>) -> Self {
+        let shared = Shared {
+            filter: RwLock::new(filter),
+            dispatch: OnceLock::new(),
+        };
         Self {
-            filter: Arc::new(RwLock::new(filter)),
+            shared: Arc::new(shared),
             output,
         }
     }
@@ -32,9 +48,12 @@ impl LogHandle {
     /// `InvalidInput` for an unknown level; the old one stays.
     pub fn set_level(&self, level: &str) -> Result<()> {
         let filter = level.parse::<LogFilter>()?;
-        *self.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
-        // Every log statement has remembered whether it is on.
-        tracing::callsite::rebuild_interest_cache();
+        *self.shared.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+        // Every log statement has remembered whether it is on, and asks the current subscriber again, which on this
+        // thread may be none or another one.
+        if let Some(dispatch) = self.shared.dispatch.get().and_then(WeakDispatch::upgrade) {
+            dispatcher::with_default(&dispatch, tracing::callsite::rebuild_interest_cache);
+        }
         Ok(())
     }
 
@@ -44,7 +63,7 @@ impl LogHandle {
     }
 
     pub(crate) fn layer(&self) -> FilterLayer {
-        FilterLayer(Arc::clone(&self.filter))
+        FilterLayer(Arc::clone(&self.shared))
     }
 
     pub(crate) fn output(&self) -> &Arc<Output> {
@@ -54,19 +73,24 @@ impl LogHandle {
 
 /// Decides about events and spans for all layers below it.
 #[derive(Debug)]
-pub(crate) struct FilterLayer(Arc<RwLock<LogFilter>>);
+pub(crate) struct FilterLayer(Arc<Shared>);
 
 impl FilterLayer {
     fn passes(&self, metadata: &Metadata<'_>) -> bool {
         if metadata.is_span() && *metadata.level() <= SPANS {
             return true;
         }
-        let filter = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let filter = self.0.filter.read().unwrap_or_else(PoisonError::into_inner);
         *metadata.level() <= level_of(&filter, metadata.target())
     }
 }
 
 impl<S: Subscriber> Layer<S> for FilterLayer {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        // Weak: the subscriber owns this layer.
+        let _ = self.0.dispatch.set(dispatch.downgrade());
+    }
+
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.passes(metadata) {
             Interest::always()
@@ -80,7 +104,7 @@ impl<S: Subscriber> Layer<S> for FilterLayer {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let filter = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let filter = self.0.filter.read().unwrap_or_else(PoisonError::into_inner);
         let levels = filter.targets.iter().map(|(_, level)| *level);
         Some(levels.fold(filter.level.max(SPANS), LevelFilter::max))
     }
