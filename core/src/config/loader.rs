@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Keys, Settings, Source, Validate,
     env::{Env, Vars},
-    file::FileSource,
+    file::{EmbeddedSource, FileSource},
     resolve::resolve,
     source::Flags,
     validate::into_error,
@@ -67,6 +67,7 @@ pub struct Loader {
     flags_priority: Option<i32>,
     vars: Option<Vars>,
     sources: Vec<Box<dyn Source>>,
+    embedded: Option<String>,
 }
 
 impl Loader {
@@ -82,6 +83,13 @@ impl Loader {
     /// variable or the default; `$${` stands for `${`. Such a text may fill a number, a bool or a list too.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push((path.into(), false));
+        self
+    }
+
+    /// Takes a YAML text that is part of the program, usually by `include_str!`: its own defaults, priority 50. Written as
+    /// a file is; see [`Loader::file`].
+    pub fn embedded(mut self, yaml: impl Into<String>) -> Self {
+        self.embedded = Some(yaml.into());
         self
     }
 
@@ -150,6 +158,13 @@ impl Loader {
     fn into_sources(self) -> Result<Vec<Box<dyn Source>>> {
         let vars = self.vars.unwrap_or_else(Vars::of_process);
         let mut sources = self.sources;
+        if let Some(text) = self.embedded {
+            sources.push(Box::new(EmbeddedSource {
+                text,
+                priority: 50,
+                vars: vars.clone(),
+            }));
+        }
         for (priority, (path, optional)) in (200..).zip(self.files) {
             sources.push(Box::new(FileSource::new(path, optional, priority, vars.clone())));
         }
