@@ -49,9 +49,20 @@ impl Statement {
         (self.text, self.params)
     }
 
-    /// The first word, for logs and errors: `SELECT`, `INSERT`, …
+    /// The first word, for logs and errors: `SELECT`, `INSERT`, … Comments and opening brackets before it are skipped.
     pub fn operation(&self) -> &str {
-        let text = self.text.trim_start();
+        let mut text = self.text.as_ref();
+        loop {
+            text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '(' || c == ';');
+            let comment = if let Some(rest) = text.strip_prefix("--") {
+                rest.split_once('\n')
+            } else if let Some(rest) = text.strip_prefix("/*") {
+                rest.split_once("*/")
+            } else {
+                break;
+            };
+            text = comment.map_or("", |(_, rest)| rest);
+        }
         let end = text
             .find(|c: char| !c.is_ascii_alphabetic())
             .unwrap_or(text.len());
@@ -72,5 +83,33 @@ impl fmt::Debug for Statement {
 impl From<&'static str> for Statement {
     fn from(text: &'static str) -> Self {
         sql(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operation_is_the_first_word() {
+        for (text, operation) in [
+            ("SELECT 1", "SELECT"),
+            (" ;\n insert into a", "insert"),
+            ("-- why\n/* what; */ (UPDATE a", "UPDATE"),
+            ("-- only", ""),
+            ("", ""),
+            ("1", ""),
+        ] {
+            assert_eq!(sql(text).operation(), operation, "{text}");
+        }
+    }
+
+    #[test]
+    fn s_01_debug_shows_no_value() {
+        let shown = format!("{:?}", sql("SELECT $1").bind("canary"));
+        assert!(
+            shown.contains("SELECT $1") && !shown.contains("canary"),
+            "{shown}"
+        );
     }
 }

@@ -30,7 +30,15 @@ enum IdRepr {
 impl EventId {
     /// A new UUIDv7: unique, and rising with time.
     pub fn new() -> Self {
-        Self(IdRepr::Uuid(Uuid::now_v7()))
+        Self::at(Timestamp::now())
+    }
+
+    /// A new UUIDv7 of a moment. The random part comes from the thread's generator: no system call for each event.
+    fn at(time: Timestamp) -> Self {
+        let millis = u64::try_from(time.as_millisecond()).unwrap_or_default();
+        Self(IdRepr::Uuid(
+            uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid(),
+        ))
     }
 
     /// Takes an id from outside.
@@ -169,9 +177,27 @@ impl Event {
     }
 
     /// This event with one header more, or with the header replaced.
+    ///
+    /// # Errors
+    /// As [`Headers::insert`].
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Self> {
         Arc::make_mut(&mut self.0).headers.insert(name, value)?;
         Ok(self)
+    }
+
+    /// This event with a header of cqi's own protocol; see [`Headers::insert_protocol`].
+    ///
+    /// # Errors
+    /// As [`Headers::insert`].
+    pub fn with_protocol_header(mut self, name: &str, value: &str) -> Result<Self> {
+        Arc::make_mut(&mut self.0).headers.insert_protocol(name, value)?;
+        Ok(self)
+    }
+
+    /// This event with the service it comes from.
+    pub fn with_source(mut self, source: impl Into<Arc<str>>) -> Self {
+        Arc::make_mut(&mut self.0).source = Some(source.into());
+        self
     }
 
     /// This event on another topic; id, payload and the rest stay.
@@ -273,11 +299,12 @@ impl EventBuilder {
                     .with_context("topic", &self.topic),
             );
         }
+        let now = Timestamp::now();
         Ok(Event(Arc::new(Inner {
-            id: self.id.unwrap_or_default(),
+            id: self.id.unwrap_or_else(|| EventId::at(now)),
             topic: self.topic,
             key: self.key,
-            time: self.time.unwrap_or_else(Timestamp::now),
+            time: self.time.unwrap_or(now),
             source: self.source,
             content_type: self.content_type.unwrap_or_else(default_content_type),
             headers: self.headers?,

@@ -11,8 +11,10 @@ pub(super) const MAX_VALUE: usize = 4096;
 /// The most headers one event may have.
 pub(super) const MAX_HEADERS: usize = 64;
 
-/// Names that mean something to a broker or to the envelope. They are set by cqi alone (B-07).
-const RESERVED_PREFIXES: [&str; 4] = ["nats-", "ce-", "ce_", "kafka"];
+/// Names that mean something to a broker or to the envelope. Nobody sets them as a header (B-07).
+const BROKER_PREFIXES: [&str; 4] = ["nats-", "ce-", "ce_", "kafka"];
+/// Names that cqi sets itself: trace context, and why an event was dead-lettered.
+const PROTOCOL_PREFIXES: [&str; 3] = ["traceparent", "tracestate", "cqi-"];
 
 /// An ordered map from lower-case names to texts. Names are case-insensitive on input.
 ///
@@ -34,23 +36,37 @@ impl Headers {
     /// 64 already.
     pub fn insert(&mut self, name: &str, value: &str) -> Result<()> {
         let lower = name.to_ascii_lowercase();
+        if PROTOCOL_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+            return Err(refused("header name is reserved for cqi", name));
+        }
+        if self.0.len() >= MAX_HEADERS && self.get(&lower).is_none() {
+            return Err(refused("an event may have at most 64 headers", name));
+        }
+        self.insert_protocol(name, value)
+    }
+
+    /// As [`Headers::insert`], for cqi itself and for adapters that read an event from the wire: the names of cqi's own
+    /// protocol (`traceparent`, `tracestate`, `cqi-…`) are taken too, and do not count.
+    ///
+    /// # Errors
+    /// As [`Headers::insert`].
+    pub fn insert_protocol(&mut self, name: &str, value: &str) -> Result<()> {
+        let lower = name.to_ascii_lowercase();
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         let why = if lower.is_empty() || lower.len() > MAX_NAME || !lower.bytes().all(token) {
             "header name must be 1 to 64 token characters"
-        } else if RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+        } else if BROKER_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
             "header name is reserved for the broker or the envelope"
         } else if value.len() > MAX_VALUE || value.contains(char::is_control) {
             "header value must be at most 4096 bytes without control characters"
         } else if let Some(old) = self.0.iter_mut().find(|(name, _)| **name == *lower) {
             old.1 = value.into();
             return Ok(());
-        } else if self.0.len() == MAX_HEADERS {
-            "an event may have at most 64 headers"
         } else {
             self.0.push((lower.into(), value.into()));
             return Ok(());
         };
-        Err(Error::invalid_input(why).with_context("header", crate::name::shown(name)))
+        Err(refused(why, name))
     }
 
     /// The value of a header; the name's case does not matter.
@@ -80,6 +96,10 @@ impl Headers {
     pub fn size(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
+}
+
+fn refused(why: &'static str, name: &str) -> Error {
+    Error::invalid_input(why).with_context("header", crate::name::shown(name))
 }
 
 impl fmt::Debug for Headers {
@@ -123,5 +143,12 @@ mod tests {
             assert!(headers.insert("a", bad).unwrap_err().is_invalid_input());
         }
         assert!(headers.is_empty());
+        headers.insert_protocol("traceparent", "x").unwrap();
+        assert!(
+            headers
+                .insert_protocol("nats-rollup", "all")
+                .unwrap_err()
+                .is_invalid_input()
+        );
     }
 }

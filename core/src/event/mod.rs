@@ -7,18 +7,35 @@
 //!
 //! Nothing else is on the path. Delivery is at least once, on every backend.
 
+mod consume;
 #[allow(clippy::module_inception)]
 mod event;
+mod ext;
+mod guarded;
+mod handler;
 mod headers;
+mod memory;
+pub mod middleware;
 mod payload;
 mod port;
+mod router;
+mod settle;
+mod subscriber;
 
 pub use self::{
+    consume::ConsumeOptions,
     event::{Event, EventBuilder, EventId},
+    ext::EventBusExt,
+    guarded::{BusChecker, GuardedBus},
+    handler::{Message, Next, Received, Route},
     headers::Headers,
+    memory::{MemoryBus, MemoryBusOptions},
     payload::{DomainEvent, Json, Payload},
     port::{
         Acker, Capabilities, Deliveries, Delivery, Durability, EventBus, Order, Redelivery, StartAt,
         Subscription,
     },
+    router::Router,
+    settle::{DeadLetter, header},
+    subscriber::Subscriber,
 };

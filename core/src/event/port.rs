@@ -135,6 +135,9 @@ pub trait EventBus: fmt::Debug + Send + Sync + 'static {
     /// broker cannot be reached.
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Deliveries>>;
 
+    /// Whether the broker answers.
+    async fn ping(&self) -> Result<()>;
+
     /// Flushes what is pending and closes the connections. Idempotent.
     async fn close(&self) -> Result<()>;
 }

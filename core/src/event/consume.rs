@@ -1,0 +1,376 @@
+//! The one consume loop. An adapter yields deliveries; everything else about consuming is here.
+//!
+//! A fixed set of workers shares one feed. A worker without work becomes the fetcher: it pulls a batch, keeps the first
+//! delivery and leaves the rest to the others. So nothing is fetched that nobody is about to run, a lone event takes no
+//! extra hop, and a busy subscription pulls in batches. Events of one key run one after another; a supervisor keeps the
+//! leases of all held deliveries alive.
+
+mod feed;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, future::join_all};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::feed::Feed;
+use super::{
+    Acker, DeadLetter, Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription,
+    settle::Settling,
+};
+use crate::{
+    Code, Error, Result,
+    observe::{Observation, Observer},
+    policy::{Backoff, Retry},
+};
+
+/// How a subscription is worked on.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct ConsumeOptions {
+    /// How many handlers run at once; at least 1. Default 8.
+    pub concurrency: usize,
+    /// How many deliveries are pulled at once at most; at least 1. Default 64.
+    pub batch: usize,
+    /// Attempts and pauses of events that fail for a passing reason. Default: 3 attempts.
+    pub retry: Retry,
+    /// Where events go that cannot be handled. Default: the topic's own dead-letter topic.
+    pub dead_letter: DeadLetter,
+    /// How long a delivery may stay unsettled; leases are renewed at a third of it. Default 30 s.
+    pub ack_deadline: Duration,
+    /// How long running handlers may take to end when the subscription stops. Default 20 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ConsumeOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 8,
+            batch: 64,
+            retry: Retry::default(),
+            dead_letter: DeadLetter::Default,
+            ack_deadline: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl ConsumeOptions {
+    /// Sets how many handlers run at once.
+    pub fn with_concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+
+    /// Sets how many deliveries are pulled at once at most.
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets attempts and pauses.
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Sets where events go that cannot be handled.
+    pub fn with_dead_letter(mut self, dead_letter: DeadLetter) -> Self {
+        self.dead_letter = dead_letter;
+        self
+    }
+
+    /// Sets how long a delivery may stay unsettled.
+    pub fn with_ack_deadline(mut self, ack_deadline: Duration) -> Self {
+        self.ack_deadline = ack_deadline;
+        self
+    }
+
+    /// Sets how long running handlers may take to end.
+    pub fn with_drain_timeout(mut self, drain_timeout: Duration) -> Self {
+        self.drain_timeout = drain_timeout;
+        self
+    }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// `InvalidInput` for zero concurrency, batch or ack deadline, or an invalid retry.
+    pub fn validate(&self) -> Result<()> {
+        let why = if self.concurrency == 0 {
+            "concurrency must be at least 1"
+        } else if self.batch == 0 {
+            "batch must be at least 1"
+        } else if self.ack_deadline.is_zero() {
+            "ack_deadline must not be zero"
+        } else {
+            return self.retry.validate();
+        };
+        Err(Error::invalid_input(format!("consume options: {why}")))
+    }
+}
+
+/// How long each last step of a drain may take: what fails comes back after its ack deadline anyway.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One subscription at work.
+pub(super) struct Consumer {
+    pub(super) bus: Arc<dyn EventBus>,
+    pub(super) subscription: Subscription,
+    pub(super) route: Route,
+    pub(super) options: ConsumeOptions,
+    pub(super) observer: Arc<dyn Observer>,
+}
+
+impl Consumer {
+    /// Works until `stop`, then ends what runs and hands back the rest.
+    ///
+    /// # Errors
+    /// `Temporary`/`Timeout` naming how many handlers did not end within the drain timeout; their events are handed
+    /// back. `Permanent`/`Closed` when the bus was closed under the subscription.
+    pub(super) async fn run(self, deliveries: Box<dyn Deliveries>, stop: CancellationToken) -> Result<()> {
+        let options = self.options.clone();
+        let shared = Arc::new(Shared {
+            source: AsyncMutex::new(deliveries),
+            feed: Mutex::default(),
+            work: Notify::new(),
+            running: (0..options.concurrency).map(|_| Mutex::default()).collect(),
+            // When one worker finds the end of the subscription, all stop.
+            stop: stop.child_token(),
+            stopping: AtomicBool::new(false),
+            consumer: self,
+        });
+        let mut workers = JoinSet::new();
+        for slot in 0..options.concurrency {
+            workers.spawn(Arc::clone(&shared).work(slot));
+        }
+        let beat = options.ack_deadline / 3;
+        let mut heartbeat = interval_at(Instant::now() + beat, beat);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut drained_at = None;
+        let overrun = async |at: Option<Instant>| match at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        };
+        let result = loop {
+            tokio::select! {
+                biased;
+                ended = workers.join_next() => match ended {
+                    None => break Ok(()),
+                    // Handlers' panics are caught inside; this is a bug of ours and must not pass unseen.
+                    Some(Err(error)) => break Err(Error::panicked("consume worker").with_source(error)),
+                    Some(Ok(())) => {}
+                },
+                () = shared.stop.cancelled(), if drained_at.is_none() => {
+                    shared.stopping.store(true, Relaxed);
+                    drained_at = Some(Instant::now() + options.drain_timeout);
+                    shared.hand_back().await;
+                }
+                () = overrun(drained_at) => break Err(shared.give_up(&mut workers).await),
+                _ = heartbeat.tick() => shared.extend_all(beat).await,
+            }
+        };
+        shared.hand_back().await;
+        let _ = timeout(CLOSE_TIMEOUT, async { shared.source.lock().await.close().await }).await;
+        match result {
+            Ok(()) if !stop.is_cancelled() => {
+                Err(Error::closed("event bus").with_operation("event_bus.consume"))
+            }
+            result => result,
+        }
+    }
+}
+
+struct Shared {
+    consumer: Consumer,
+    /// The one who has it fetches.
+    source: AsyncMutex<Box<dyn Deliveries>>,
+    feed: Mutex<Feed>,
+    /// Told when the feed has work for another worker.
+    work: Notify,
+    /// What each worker runs, so that the supervisor can keep its lease alive.
+    running: Vec<Mutex<Option<Arc<dyn Acker>>>>,
+    stop: CancellationToken,
+    /// Whether `stop` was seen: read once per message, where asking the token would take its lock.
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    async fn work(self: Arc<Self>, slot: usize) {
+        let mut stop = pin!(self.stop.cancelled());
+        let mut failures = 0;
+        while !self.stopping.load(Relaxed) {
+            let next = lock(&self.feed).pop();
+            if let Some(delivery) = next {
+                self.run(slot, delivery).await;
+                continue;
+            }
+            let mut source = match self.source.try_lock() {
+                Ok(source) => source,
+                Err(_) => tokio::select! {
+                    biased;
+                    () = &mut stop => return,
+                    () = self.work.notified() => continue,
+                    source = self.source.lock() => source,
+                },
+            };
+            if lock(&self.feed).has_ready() {
+                continue; // somebody fetched while this worker waited for its turn
+            }
+            let fetched = tokio::select! {
+                biased;
+                fetched = source.next(self.consumer.options.batch) => fetched,
+                () = &mut stop => return,
+            };
+            match fetched {
+                Some(Ok(batch)) => {
+                    failures = 0;
+                    if lock(&self.feed).push(batch) > 1 {
+                        self.work.notify_one();
+                    }
+                }
+                Some(Err(error)) => {
+                    failures += 1;
+                    self.pause(failures, &error).await;
+                }
+                None => self.stop.cancel(),
+            }
+        }
+    }
+
+    /// Waits after a failed fetch, so that a broker that is down is not asked in a hot loop.
+    async fn pause(&self, failures: u32, error: &Error) {
+        let backoff = Backoff {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(5),
+            ..Backoff::default()
+        };
+        let delay = backoff
+            .delay(failures)
+            .max(error.retry_after().unwrap_or_default());
+        let topic = &self.consumer.subscription.topic;
+        tracing::warn!(%topic, delay_ms = delay.as_secs_f64() * 1e3, error = %error.chain(), "fetching events failed");
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+
+    /// Runs one delivery and what waits behind it under the same key.
+    async fn run(&self, slot: usize, delivery: Delivery) {
+        let mut next = Some(delivery);
+        while let Some(delivery) = next {
+            if lock(&self.feed).has_ready() {
+                self.work.notify_one(); // pass the word on: one worker wakes the next
+            }
+            let key = delivery.event().shared_key().map(Arc::clone);
+            *lock(&self.running[slot]) = Some(Arc::clone(delivery.acker()));
+            self.handle(delivery).await;
+            *lock(&self.running[slot]) = None;
+            next = key.and_then(|key| lock(&self.feed).finish(&key));
+            if self.stopping.load(Relaxed) {
+                if let Some(delivery) = next {
+                    release(delivery).await;
+                }
+                return;
+            }
+        }
+    }
+
+    async fn handle(&self, delivery: Delivery) {
+        let Consumer {
+            bus,
+            subscription,
+            route,
+            options,
+            observer,
+        } = &self.consumer;
+        let message = Message::new(
+            delivery.event().clone(),
+            delivery.attempt(),
+            subscription.group.clone(),
+        );
+        // The call itself may panic before it makes a future.
+        let handled = AssertUnwindSafe(async { route.handle(message).await })
+            .catch_unwind()
+            .await;
+        let outcome = handled.unwrap_or_else(|_| {
+            observer.observe(&Observation::PanicRecovered { place: "handler" });
+            Err(Error::temporary("handler panicked").with_code(Code::Panicked))
+        });
+        let settling = Settling {
+            bus: &**bus,
+            retry: &options.retry,
+            dead_letter: &options.dead_letter,
+            group: subscription.group.as_str(),
+            delayed_redelivery: bus.capabilities().delayed_redelivery,
+            observer: &**observer,
+        };
+        if let Err(error) = settling.settle(delivery, outcome).await {
+            // Not settled: the broker gives the event out again after its ack deadline.
+            tracing::warn!(topic = %subscription.topic, error = %error.chain(), "event could not be settled");
+        }
+    }
+
+    /// Keeps the leases of everything held alive.
+    async fn extend_all(&self, within: Duration) {
+        let mut ackers = lock(&self.feed).ackers();
+        ackers.extend(self.running.iter().filter_map(|running| lock(running).clone()));
+        let extended = timeout(within, join_all(ackers.iter().map(|acker| acker.extend()))).await;
+        for error in extended.into_iter().flatten().filter_map(Result::err) {
+            // FailedPrecondition is the ordinary race with a settlement.
+            if error.code() != Some(Code::FailedPrecondition) {
+                tracing::warn!(topic = %self.consumer.subscription.topic, error = %error.chain(), "lease not extended");
+            }
+        }
+    }
+
+    /// Hands back everything fetched and not started.
+    async fn hand_back(&self) {
+        let waiting = lock(&self.feed).take_all();
+        join_all(waiting.into_iter().map(release)).await;
+    }
+
+    /// Stops handlers that did not end in time, and hands back what they had.
+    async fn give_up(&self, workers: &mut JoinSet<()>) -> Error {
+        // A handler that blocks its thread cannot be stopped; it must not stop the drain either.
+        let _ = timeout(CLOSE_TIMEOUT, workers.shutdown()).await;
+        let held: Vec<_> = self
+            .running
+            .iter()
+            .filter_map(|running| lock(running).take())
+            .collect();
+        let released = held.iter().map(|acker| acker.nack(Redelivery::Release));
+        let _ = timeout(CLOSE_TIMEOUT, join_all(released)).await; // what fails comes back by its deadline
+        Error::timeout(self.consumer.options.drain_timeout)
+            .with_operation("event_bus.drain")
+            .with_context("topic", &self.consumer.subscription.topic)
+            .with_context("handlers_cut", held.len())
+    }
+}
+
+async fn release(delivery: Delivery) {
+    let released = timeout(CLOSE_TIMEOUT, delivery.nack(Redelivery::Release)).await;
+    if !matches!(released, Ok(Ok(()))) {
+        tracing::debug!("delivery not handed back; it comes back after its ack deadline");
+    }
+}
+
+/// Locks a mutex that no code of ours can leave poisoned: nothing between lock and unlock panics.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,113 @@
+//! A member of a group, and the handle that settles what it was given.
+
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::{Shared, group::GroupState};
+use crate::{
+    Result,
+    event::{Acker, Deliveries, Delivery, Redelivery},
+};
+
+/// One member.
+#[derive(Debug)]
+pub(super) struct MemoryDeliveries {
+    group: Arc<GroupState>,
+    ack_deadline: Duration,
+    bus: Arc<Shared>,
+    /// When to look again at the latest, kept between calls: setting a timer anew for each event would cost more than
+    /// the event.
+    look_again: Pin<Box<Sleep>>,
+}
+
+impl MemoryDeliveries {
+    pub(super) fn new(group: Arc<GroupState>, ack_deadline: Duration, bus: Arc<Shared>) -> Self {
+        Self {
+            group,
+            ack_deadline,
+            bus,
+            look_again: Box::pin(sleep(ack_deadline)),
+        }
+    }
+
+    /// Waits until the group has something, or the time has come for what was put off.
+    async fn wait(&mut self, look_again: Option<Instant>) {
+        let Some(at) = look_again else {
+            return self.group.woken().await;
+        };
+        let timer = &mut self.look_again;
+        if timer.deadline() != at || timer.is_elapsed() {
+            timer.as_mut().reset(at);
+        }
+        tokio::select! {
+            biased;
+            () = self.group.woken() => {}
+            () = timer => {}
+        }
+    }
+}
+
+#[async_trait]
+impl Deliveries for MemoryDeliveries {
+    async fn next(&mut self, max: usize) -> Option<Result<Vec<Delivery>>> {
+        loop {
+            if self.bus.is_closed() {
+                self.group.wake(); // one wake-up may stand for several members that wait
+                return None;
+            }
+            let (batch, look_again) = GroupState::take(&self.group, max.max(1), self.ack_deadline);
+            if !batch.is_empty() {
+                return Some(Ok(batch));
+            }
+            self.wait(look_again).await;
+        }
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        Ok(()) // the group and what is in flight belong to the bus; a member holds nothing of its own
+    }
+}
+
+/// Settles one lease.
+pub(super) struct MemoryAcker {
+    group: Arc<GroupState>,
+    slot: usize,
+    number: u64,
+    ack_deadline: Duration,
+}
+
+impl MemoryAcker {
+    pub(super) fn new(group: &Arc<GroupState>, slot: usize, number: u64, ack_deadline: Duration) -> Self {
+        Self {
+            group: Arc::clone(group),
+            slot,
+            number,
+            ack_deadline,
+        }
+    }
+}
+
+impl fmt::Debug for MemoryAcker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryAcker")
+            .field("lease", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Acker for MemoryAcker {
+    async fn ack(&self) -> Result<()> {
+        self.group.ack(self.slot, self.number)
+    }
+
+    async fn nack(&self, redelivery: Redelivery) -> Result<()> {
+        self.group.nack(self.slot, self.number, redelivery)
+    }
+
+    async fn extend(&self) -> Result<()> {
+        self.group.extend(self.slot, self.number, self.ack_deadline)
+    }
+}

@@ -1,0 +1,254 @@
+//! The in-memory bus: the default for development and tests, under the same contract as a broker (BUS-13).
+//!
+//! Each topic is one bounded log; each consumer group reads it with a cursor of its own and keeps what it has in flight.
+//! A group that lags holds publishers back once the log is full, so memory stays bounded; nothing is ever dropped.
+//! Events live as long as the process. An event published to a topic without groups is acknowledged and gone.
+
+mod deliveries;
+mod group;
+mod log;
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release, SeqCst},
+        },
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    deliveries::MemoryDeliveries,
+    log::{Idle, Log},
+};
+use super::{Capabilities, Deliveries, Durability, Event, EventBus, Order, StartAt, Subscription};
+use crate::{Code, Error, Result, name::Topic};
+
+/// The bounds of a [`MemoryBus`].
+#[allow(clippy::exhaustive_structs)]
+#[derive(Debug, Clone)]
+pub struct MemoryBusOptions {
+    /// The most events a topic's log, and each group's unsettled set, may hold. Default 4096.
+    pub capacity: usize,
+    /// The most bytes a topic's log may hold. Default 64 MiB.
+    pub capacity_bytes: usize,
+    /// The largest payload, in bytes. Default 1 MiB.
+    pub max_payload: usize,
+    /// How long `publish` waits for room before it answers `Temporary`/`Exhausted`. Default 5 s.
+    pub publish_wait: Duration,
+}
+
+impl Default for MemoryBusOptions {
+    fn default() -> Self {
+        Self {
+            capacity: 4096,
+            capacity_bytes: 64 << 20,
+            max_payload: 1 << 20,
+            publish_wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// An [`EventBus`] in this process. Cheap to clone: clones share the events.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBus(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    options: MemoryBusOptions,
+    topics: RwLock<HashMap<Topic, Arc<Log>, foldhash::fast::RandomState>>,
+    closed: CancellationToken,
+    idle: Arc<Idle>,
+    /// Whether `closed` is cancelled: read for each event, where asking the token would take its lock.
+    is_closed: AtomicBool,
+}
+
+impl Shared {
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
+    }
+}
+
+impl MemoryBus {
+    /// A bus with other bounds than the default ones.
+    pub fn new(options: MemoryBusOptions) -> Self {
+        Self(Arc::new(Shared {
+            options,
+            ..Shared::default()
+        }))
+    }
+
+    /// Waits until every group has settled every event, and says so. What is left when the process ends is lost, so a
+    /// service that stops publishes no more, waits for this under a deadline, and then stops its subscribers.
+    ///
+    /// Cancel-safe.
+    pub async fn idle(&self) {
+        self.0.idle.waiting.fetch_add(1, SeqCst);
+        let _waiting = Waiting(&self.0.idle);
+        loop {
+            let mut settled = pin!(self.0.idle.settled.notified());
+            settled.as_mut().enable(); // before looking, so that nothing settled in between is missed
+            if self.unsettled() == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// How many events groups have not settled yet; an event counts once for each group.
+    pub fn unsettled(&self) -> u64 {
+        let topics = self.0.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.values().map(|log| log.unsettled()).sum()
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.0.is_closed() {
+            Err(Error::closed("event bus"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn check_size(&self, event: &Event) -> Result<()> {
+        let (size, max) = (event.payload().len(), self.0.options.max_payload);
+        if size <= max {
+            return Ok(());
+        }
+        Err(
+            Error::invalid_input(format!("payload has {size} bytes, at most {max} are allowed"))
+                .with_code(Code::TooLarge)
+                .with_operation("event_bus.publish")
+                .with_context("topic", event.topic()),
+        )
+    }
+
+    fn log(&self, topic: &Topic) -> Option<Arc<Log>> {
+        self.0
+            .topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(topic)
+            .map(Arc::clone)
+    }
+
+    /// Waits until the log takes the event, or `publish_wait` has passed.
+    async fn append_waiting(&self, log: &Log, event: Event) -> Result<()> {
+        let topic = event.topic().clone();
+        let wait = self.0.options.publish_wait;
+        tokio::select! {
+            biased;
+            () = self.0.closed.cancelled() => Err(Error::closed("event bus")),
+            appended = timeout(wait, log.append_waiting(event)) => appended.map_err(|_| {
+                Error::temporary(format!("no room within {wait:?}: a consumer group lags behind"))
+                    .with_code(Code::Exhausted)
+                    .with_operation("event_bus.publish")
+                    .with_context("topic", topic)
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl EventBus for MemoryBus {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            durability: Durability::Memory,
+            order: Order::PerKeyStrict,
+            delayed_redelivery: true,
+            dedup_window: None,
+            max_payload: self.0.options.max_payload,
+            replay: false,
+        }
+    }
+
+    async fn publish(&self, event: Event) -> Result<()> {
+        self.check_open()?;
+        self.check_size(&event)?;
+        let Some(log) = self.log(event.topic()) else {
+            return Ok(());
+        };
+        match log.append(event) {
+            Ok(()) => Ok(()),
+            Err(event) => self.append_waiting(&log, event).await,
+        }
+    }
+
+    async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(events.len());
+        for event in events {
+            results.push(self.publish(event).await);
+        }
+        results
+    }
+
+    async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Deliveries>> {
+        self.check_open()?;
+        let Subscription {
+            topic,
+            group,
+            ack_deadline,
+            start_at,
+        } = subscription;
+        if ack_deadline.is_zero() {
+            return Err(Error::invalid_input("ack deadline must not be zero").with_context("topic", topic));
+        }
+        if start_at == StartAt::Oldest {
+            return Err(Error::unsupported("starting with the oldest event").with_context("topic", topic));
+        }
+        let log = {
+            let mut topics = self.0.topics.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(
+                topics
+                    .entry(topic)
+                    .or_insert_with(|| Arc::new(Log::new(self.0.options.clone(), Arc::clone(&self.0.idle)))),
+            )
+        };
+        let group = Log::group(&log, &group);
+        Ok(Box::new(MemoryDeliveries::new(
+            group,
+            ack_deadline,
+            Arc::clone(&self.0),
+        )))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.check_open()
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.is_closed.store(true, Release);
+        self.0.closed.cancel();
+        for log in self
+            .0
+            .topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            log.wake_groups();
+        }
+        Ok(())
+    }
+}
+
+/// Counts somebody waiting for [`MemoryBus::idle`] while it lives.
+struct Waiting<'a>(&'a Idle);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Locks a mutex that no code of ours can leave poisoned: nothing between lock and unlock panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,44 @@
+//! Layers for event handlers. Each is a [`tower::Layer`] over [`Route`](super::Route); your own are as short with
+//! [`from_fn`].
+//!
+//! Order: the layer added last sees the message first. [`Subscriber`](super::Subscriber) puts [`Trace`], [`Measure`] and
+//! [`Log`] around all others, in this order from the outside, so that a log line has its trace and a layer of yours is
+//! measured and logged.
+
+mod from_fn;
+mod log;
+mod measure;
+mod retry;
+mod timeout;
+mod trace;
+
+pub use self::{
+    from_fn::{FromFn, from_fn},
+    log::Log,
+    measure::Measure,
+    retry::InPlaceRetry,
+    timeout::Timeout,
+    trace::Trace,
+};
+
+use std::sync::Arc;
+
+use super::Route;
+use crate::observe::{Observer, Silent};
+
+/// The standard layers in one: as `Trace`, `Measure` and `Log` around each other, without a box for each.
+pub(super) fn standard(route: Route, observer: Option<Arc<dyn Observer>>) -> Route {
+    Route::from_fn(move |message| {
+        let (route, observer) = (route.clone(), observer.clone());
+        async move {
+            let handle = |message| log::log(message, |message| route.handle(message));
+            match observer.as_deref() {
+                Some(observer) => {
+                    let handle = |message| measure::measure(observer, message, handle);
+                    trace::trace(observer, message, handle).await
+                }
+                None => trace::trace(&Silent, message, handle).await,
+            }
+        }
+    })
+}

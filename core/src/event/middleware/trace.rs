@@ -1,0 +1,58 @@
+//! A span per message that continues the publisher's trace (P-TRC-3).
+
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use super::from_fn::middleware;
+use crate::{
+    Result,
+    event::{Message, Next},
+    observe::Observer,
+    trace::TraceContext,
+};
+
+/// Handles each message inside a span `process`, a child of the span that published it.
+#[derive(Debug, Clone)]
+pub struct Trace(Arc<dyn Observer>);
+
+impl Trace {
+    /// Continues traces through `observer`.
+    pub fn new(observer: Arc<dyn Observer>) -> Self {
+        Self(observer)
+    }
+
+    async fn run(self, message: Message, next: Next) -> Result<()> {
+        trace(&*self.0, message, |message| next.run(message)).await
+    }
+}
+
+middleware!(Trace);
+
+/// The middleware itself, over anything that goes on with a message.
+pub(in crate::event) async fn trace<F>(
+    observer: &dyn Observer,
+    message: Message,
+    next: impl FnOnce(Message) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let span = tracing::info_span!(
+        "process",
+        messaging.destination.name = message.event.topic().as_str(),
+        messaging.consumer.group.name = message.group.as_str(),
+        messaging.message.id = %message.event.id(),
+    );
+    if span.is_disabled() {
+        return next(message).await;
+    }
+    let headers = message.event.headers();
+    let parent = headers
+        .get("traceparent")
+        .and_then(|p| TraceContext::parse(p, headers.get("tracestate")));
+    if let Some(parent) = parent {
+        observer.continue_trace(&span, parent);
+    }
+    next(message).instrument(span).await
+}

@@ -1,0 +1,64 @@
+//! What an adapter brings to join the suite.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cqi_core::{
+    Result,
+    event::{Capabilities, Durability, EventBus, Order},
+    name::{Group, Topic, topic_name},
+};
+
+use crate::{conformance::Profile, unique};
+
+/// How the suite gets at an event bus.
+#[async_trait]
+pub trait EventBusHarness: Send + Sync + 'static {
+    /// Another handle to the same broker, as if from another process. Called several times per case.
+    async fn connect(&self) -> Result<Arc<dyn EventBus>>;
+
+    /// How long and how much to test.
+    fn profile(&self) -> Profile;
+
+    /// A topic nobody else uses. Brokers that need topics created do it here.
+    async fn topic(&self) -> Result<Topic> {
+        topic_name(&unique("topic"))
+    }
+
+    /// A consumer group nobody else uses.
+    fn group(&self) -> Result<Group> {
+        Group::parse(&unique("group"))
+    }
+
+    /// How many unsettled events of one group the bus holds at most before `publish` waits or fails; `None` when events
+    /// go to a disk whose size is the limit.
+    fn backlog(&self) -> Option<usize> {
+        None
+    }
+
+    /// How many duplicates per event are allowed while nothing fails.
+    fn duplicate_bound(&self) -> f64 {
+        0.0
+    }
+
+    /// Whether the handles of [`EventBusHarness::connect`] can be closed one by one. False for a bus in memory whose
+    /// handles are all the bus itself.
+    fn closes_apart(&self) -> bool {
+        true
+    }
+}
+
+/// The capabilities that are absent, by the names that `lacks:` uses.
+pub fn lacked(capabilities: &Capabilities) -> Vec<&'static str> {
+    [
+        ("order", capabilities.order == Order::None),
+        ("strict_order", capabilities.order != Order::PerKeyStrict),
+        ("delayed_redelivery", !capabilities.delayed_redelivery),
+        ("dedup", capabilities.dedup_window.is_none()),
+        ("replay", !capabilities.replay),
+        ("durability", capabilities.durability == Durability::Memory),
+    ]
+    .into_iter()
+    .filter_map(|(name, absent)| absent.then_some(name))
+    .collect()
+}

@@ -1,0 +1,179 @@
+//! Members that join, leave and vanish.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::FutureExt;
+use tokio::{task::JoinSet, time::sleep};
+
+use super::{
+    EventBusHarness,
+    groups::share,
+    kit::{Scene, number},
+};
+use crate::conformance::{Failure, Outcome, ensure};
+
+/// A member that joins later gets its share of what is published from then on.
+pub async fn a_late_member_gets_its_share<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let mut first = scene.join().await?;
+    scene.publish(0..10).await?;
+    first.read_all(0..10).await?;
+    let mut members = [first, scene.join().await?];
+    let shares = share(&scene, &mut members).await?;
+    ensure!(shares[1] > 0, "shares of the members: {shares:?}");
+    Ok(())
+}
+
+/// When a member leaves, the others get what it had not taken, at once, and what it had not settled, after the deadline.
+pub async fn a_leaving_member_hands_over<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let mut leaving = scene.join_as(scene.short_subscription()).await?;
+    let mut staying = scene.join_as(scene.short_subscription()).await?;
+    scene.publish(0..50).await?;
+    let held = leaving.some(5, scene.profile.limit).await?;
+    drop(leaving);
+    staying.read_all(0..50).await?;
+    drop(held);
+    Ok(())
+}
+
+/// A `next` that is dropped while it waits, or just as something comes, loses nothing.
+pub async fn a_cancelled_next_loses_nothing<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let mut reader = scene.join().await?;
+    let count = scene.profile.count(200, 50);
+    let mut seen = HashMap::new();
+    for n in 0..count {
+        drop(reader.deliveries.next(10).now_or_never());
+        scene.publish([n]).await?;
+        for wait in [0, 1, 3] {
+            // Each of these is dropped at another point of its work; what one gives is kept.
+            for delivery in reader.some(10, Duration::from_millis(wait)).await? {
+                *seen.entry(number(delivery.event())?).or_insert(0) += 1;
+                ensure!(
+                    delivery.attempt() == 1,
+                    "a delivery was lost: attempt {}",
+                    delivery.attempt()
+                );
+                delivery.ack().await?;
+            }
+        }
+    }
+    let missing: Vec<usize> = (0..count).filter(|n| !seen.contains_key(n)).collect();
+    reader.read_all(missing).await?;
+    Ok(())
+}
+
+/// 10,000 events flow while members join, leave and vanish: nothing is lost, and no more comes twice than the vanished
+/// members had in hand.
+pub async fn members_come_and_go_during_flow<H: EventBusHarness>(h: &H) -> Outcome {
+    const BATCH: usize = 10;
+    let scene = Arc::new(Scene::new(h).await?);
+    let events = scene.profile.count(10_000, 500);
+    let seen: Arc<Mutex<HashMap<usize, usize>>> = Arc::default();
+    let vanished = Arc::new(Mutex::new(0_usize));
+    let mut tasks = JoinSet::new();
+    drop(scene.join_as(scene.short_subscription()).await?); // the group exists from here on
+    for publisher in 0..10 {
+        let scene = Arc::clone(&scene);
+        tasks.spawn(async move { scene.publish((publisher..events).step_by(10)).await });
+    }
+    for member in 0..5_usize {
+        let (scene, seen, vanished) = (Arc::clone(&scene), Arc::clone(&seen), Arc::clone(&vanished));
+        tasks.spawn(async move {
+            for round in 0.. {
+                let mut reader = scene.join_as(scene.short_subscription()).await?;
+                for _ in 0..(20 + member * 7) {
+                    let batch = reader
+                        .some(BATCH, scene.profile.quiet.max(scene.profile.step * 2))
+                        .await?;
+                    if batch.is_empty() {
+                        return Ok(()); // longer than the ack deadline: nothing is left
+                    }
+                    for delivery in batch {
+                        let n = number(delivery.event())?;
+                        delivery.ack().await?;
+                        *lock(&seen).entry(n).or_default() += 1;
+                    }
+                }
+                match (round + member) % 3 {
+                    0 => reader.deliveries.close().await?,
+                    1 => drop(reader),
+                    // Vanishes with deliveries in hand.
+                    _ => *lock(&vanished) += reader.some(BATCH, Duration::from_millis(1)).await?.len(),
+                }
+            }
+            Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    let (seen, vanished) = (lock(&seen), *lock(&vanished));
+    let total: usize = seen.values().sum();
+    ensure!(seen.len() == events, "{} of {events} events came", seen.len());
+    let duplicates = total - events;
+    ensure!(
+        duplicates <= vanished,
+        "{duplicates} duplicates, {vanished} were in the hands of vanished members"
+    );
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ten subscriptions opened and closed at once disturb nothing: 50 events published then all arrive.
+pub async fn subscribing_and_leaving_many_times_loses_nothing<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Arc::new(Scene::new(h).await?);
+    let mut tasks = JoinSet::new();
+    for n in 0..10 {
+        let scene = Arc::clone(&scene);
+        tasks.spawn(async move {
+            let mut reader = scene.join().await?;
+            sleep(Duration::from_millis(n)).await;
+            if n % 2 == 0 {
+                reader.deliveries.close().await?;
+                reader.deliveries.close().await?; // leaving twice is leaving
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    scene.publish(0..50).await?;
+    scene.join().await?.read_all(0..50).await?;
+    Ok(())
+}
+
+/// A group that is left and joined up to 20 times while it reads 5,000 events gets all of them.
+pub async fn reopened_subscriptions_go_on_where_they_were<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let (events, reopens) = (scene.profile.count(5_000, 100), scene.profile.count(20, 4));
+    let mut reader = scene.join().await?;
+    let mut seen = vec![false; events];
+    let part = events / reopens;
+    for round in 0..reopens {
+        scene.publish(round * part..(round + 1) * part).await?;
+        let mut taken = 0;
+        while taken < part / 2 {
+            for delivery in reader.some(16, scene.profile.limit).await? {
+                taken += 1;
+                let n = number(delivery.event())?;
+                ensure!(!std::mem::replace(&mut seen[n], true), "event {n} came twice");
+                delivery.ack().await?;
+            }
+        }
+        reader.deliveries.close().await?;
+        reader = scene.join().await?;
+    }
+    let missing = (0..events).filter(|n| !seen[*n]);
+    reader.read_all(missing).await?;
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Every suite on the in-memory default of its port.
+
+mod event_bus {
+    use crate::harness::Bus;
+
+    cqi_testkit::event_bus_suite!(Bus::memory(), lacks: [dedup, replay, durability]);
+}
+
+mod cache {
+    use crate::harness::Entries;
+
+    cqi_testkit::cache_suite!(Entries::memory(), lacks: [shared]);
+}
+
+mod checker {
+    use crate::harness::Check;
+
+    cqi_testkit::checker_suite!(Check::function());
+}
+
+mod registry {
+    use crate::harness::Services;
+
+    cqi_testkit::registry_suite!(Services::memory());
+}
+
+mod sqlite_in_a_file {
+    use crate::harness::Sqlite;
+
+    cqi_testkit::database_suite!(Sqlite::file(), lacks: [arrays]);
+}
+
+mod sqlite_in_memory {
+    use crate::harness::Sqlite;
+
+    cqi_testkit::database_suite!(Sqlite::memory(), lacks: [arrays]);
+}
