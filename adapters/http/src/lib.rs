@@ -19,6 +19,7 @@
 mod config;
 mod error;
 mod extract;
+mod probes;
 mod routes;
 mod server;
 mod stack;
@@ -27,6 +28,7 @@ pub use self::{
     config::HttpOptions,
     error::{HttpError, Result},
     extract::{Json, Path, Query},
+    probes::{admin_router, probe_router},
     routes::try_routes,
     server::{Bound, HttpServer},
     stack::{RequestId, Stack},

@@ -349,3 +349,19 @@ async fn dropping_the_run_tells_those_who_wait() {
     assert_eq!(handle.wait().await.unwrap_err().code(), Some(Code::Cancelled));
     assert_eq!(handle.state(), State::Failed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn ml_hlt_6_health_is_ready_exactly_while_the_app_runs() {
+    let health = crate::health::Health::new();
+    let app = app().health(&health).service(worker(&Log::default(), "a"));
+    let handle = app.handle();
+    assert!(!health.ready().await.is_healthy());
+    let (ended, ()) = tokio::join!(app.run(), async {
+        handle.running().await.unwrap();
+        assert!(health.ready().await.is_healthy());
+        handle.shutdown().await.unwrap();
+    });
+    ended.unwrap();
+    assert!(!health.ready().await.is_healthy());
+    assert!(health.live().is_healthy());
+}

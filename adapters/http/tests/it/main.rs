@@ -4,5 +4,6 @@
 
 mod drain;
 mod hostile;
+mod probes;
 mod stack;
 mod support;

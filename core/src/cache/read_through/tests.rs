@@ -311,12 +311,18 @@ async fn an_invalidation_leaves_no_value_that_was_read_before_it() {
             tokio::time::sleep(Duration::from_secs(1)).await; // read the old value, slow to come back
             Ok(Json(1u32))
         };
-        reader.get_or_load("k", Duration::from_secs(60), load).await.unwrap()
+        reader
+            .get_or_load("k", Duration::from_secs(60), load)
+            .await
+            .unwrap()
     };
     let invalidated = async {
         begun.await.unwrap();
         cache.invalidate("k").await.unwrap();
-        cache.get_or_load("k", Duration::from_secs(60), || async { Ok(Json(2u32)) }).await.unwrap()
+        cache
+            .get_or_load("k", Duration::from_secs(60), || async { Ok(Json(2u32)) })
+            .await
+            .unwrap()
     };
     let (old, new) = tokio::join!(old, invalidated);
     assert_eq!((old, new), (Json(1), Json(2)));
