@@ -31,10 +31,18 @@ pub fn probe_router(health: &Health) -> Router {
 }
 
 /// What operators look at, for a listener that the public does not reach (H-23): the probes, `/health` with every
-/// check in detail (ML-HLT-2), and `/metrics` with what `render` gives, in the text format of Prometheus.
+/// check in detail (ML-HLT-2), and at `metrics_path` what `render` gives, in the text format of Prometheus.
 ///
 /// `render` must not block.
-pub fn admin_router(health: &Health, render: impl Fn() -> String + Send + Sync + 'static) -> Router {
+///
+/// # Panics
+/// When `metrics_path` does not begin with `/` or is one of the probes' paths; [`try_routes`](crate::try_routes) makes
+/// an error of that.
+pub fn admin_router(
+    health: &Health,
+    metrics_path: &str,
+    render: impl Fn() -> String + Send + Sync + 'static,
+) -> Router {
     let all = health.clone();
     let render = Arc::new(render);
     let metrics = move || {
@@ -44,7 +52,7 @@ pub fn admin_router(health: &Health, render: impl Fn() -> String + Send + Sync +
     };
     probe_router(health)
         .route("/health", get(|| async move { answer(&all.report().await) }))
-        .route("/metrics", get(metrics))
+        .route(metrics_path, get(metrics))
 }
 
 fn answer(report: &Report) -> Response {

@@ -174,7 +174,11 @@ impl Loader {
     {
         let keys = Keys::of(&T::default())?;
         let prefix = self.prefix.take().unwrap_or_default();
-        let env = Env { prefix, vars: Vars::default(), not_a_setting: None };
+        let env = Env {
+            prefix,
+            vars: Vars::default(),
+            not_a_setting: None,
+        };
         let mut settings = Settings::default();
         for source in self.into_sources()? {
             source.read(&keys, &mut settings);
@@ -187,7 +191,9 @@ impl Loader {
                 Value::String(text) => text.clone(),
                 Value::Null => String::new(),
                 Value::Array(items) => {
-                    let texts = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
+                    let texts = items
+                        .iter()
+                        .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
                     texts.collect::<Vec<_>>().join(",")
                 }
                 other => other.to_string(),
@@ -208,7 +214,11 @@ impl Loader {
                 vars: vars.clone(),
             }));
         }
-        let named = self.file_variable.as_deref().and_then(|name| vars.get(name)).filter(|path| !path.is_empty());
+        let named = self
+            .file_variable
+            .as_deref()
+            .and_then(|name| vars.get(name))
+            .filter(|path| !path.is_empty());
         let named = named.map(|path| (PathBuf::from(path), false));
         for (priority, (path, optional)) in (200..).zip(self.files.into_iter().chain(named)) {
             sources.push(Box::new(FileSource::new(path, optional, priority, vars.clone())));
@@ -222,7 +232,11 @@ impl Loader {
         }
         if let Some(prefix) = self.prefix {
             Env::check_prefix(&prefix).map_err(|e| e.with_operation("configuration"))?;
-            sources.push(Box::new(Env { prefix, vars, not_a_setting: self.file_variable }));
+            sources.push(Box::new(Env {
+                prefix,
+                vars,
+                not_a_setting: self.file_variable,
+            }));
         }
         sources.sort_by_key(|source| source.priority());
         for pair in sources.windows(2) {

@@ -70,7 +70,7 @@ async fn hlt_4_5_7_ml_hlt_2_probes_answer_200_or_503_with_a_report() {
 async fn hlt_7_h_23_the_admin_listener_has_details_and_metrics() {
     let (health, well) = health();
     well.store(false, Ordering::SeqCst);
-    let router = admin_router(&health, || "requests_total 1\n".to_owned());
+    let router = admin_router(&health, "/metrics", || "requests_total 1\n".to_owned());
     let (address, _handle) = serve(router, options()).await;
     let mut client = Client::connect(address).await;
     let answer = client.get("/health").await;

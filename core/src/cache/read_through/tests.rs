@@ -303,12 +303,12 @@ async fn op_34_bad_input_is_refused_before_anything_is_asked() {
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_leaves_no_value_that_was_read_before_it() {
     let cache = ReadThrough::new(Arc::new(MemoryCache::default()));
-    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (begin, begun) = oneshot::channel();
     let reader = cache.clone();
     let old = async move {
         let load = || async move {
             begin.send(()).unwrap();
-            tokio::time::sleep(Duration::from_secs(1)).await; // read the old value, slow to come back
+            sleep(Duration::from_secs(1)).await; // read the old value, slow to come back
             Ok(Json(1u32))
         };
         reader
