@@ -365,3 +365,27 @@ async fn ml_hlt_6_health_is_ready_exactly_while_the_app_runs() {
     assert!(!health.ready().await.is_healthy());
     assert!(health.live().is_healthy());
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn svc_6_a_signal_of_the_system_ends_the_app() {
+    let log = Log::default();
+    // One that no other test listens to: the whole test process hears it.
+    let app = app()
+        .signals(Signals::of([Signal::HANGUP]))
+        .service(worker(&log, "a"));
+    let handle = app.handle();
+    let (ended, ()) = tokio::join!(app.run(), async {
+        handle.running().await.unwrap();
+        let command = format!("kill -HUP {}", std::process::id());
+        assert!(
+            std::process::Command::new("sh")
+                .args(["-c", &command])
+                .status()
+                .unwrap()
+                .success()
+        );
+    });
+    ended.unwrap();
+    assert_eq!(log.text(), "+a, -a");
+}
