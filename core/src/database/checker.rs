@@ -49,7 +49,7 @@ mod tests {
     #[tokio::test]
     async fn db_8_up_down_and_up_again() {
         let options = SqliteOptions {
-            acquire_timeout: Duration::from_millis(50),
+            acquire_timeout: Duration::from_secs(1),
             ..SqliteOptions::memory()
         };
         let database = Arc::new(SqliteDatabase::open(options).await.unwrap());
