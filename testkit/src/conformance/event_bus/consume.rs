@@ -66,8 +66,10 @@ impl Running {
 
 /// Short pauses, three attempts, an ack deadline of one step.
 fn options(scene: &Scene) -> ConsumeOptions {
-    let mut retry = Retry::default();
-    retry.initial = scene.profile.step / 50;
+    let retry = Retry {
+        initial: scene.profile.step / 50,
+        ..Retry::default()
+    };
     ConsumeOptions::default()
         .with_retry(retry)
         .with_ack_deadline(scene.profile.step)
