@@ -64,16 +64,57 @@ impl Source for FileSource {
             Err(Unreadable::Missing) => return settings.refuse("", "no such file", path),
             Err(Unreadable::Because(why)) => return settings.refuse("", why, path),
         };
-        match format.parse(&text) {
-            Ok(table) => {
-                let mut found = Settings::default();
-                found.set_table(keys, &table, &self.name);
-                expand(&mut found, &self.vars);
-                settings.given.append(&mut found.given);
-                settings.violations.append(&mut found.violations);
-            }
-            Err(why) => settings.refuse("", why, path),
+        take(&self.name, &path, format.parse(&text), keys, &self.vars, settings);
+    }
+}
+
+/// A YAML text that is part of the program: its own defaults, below every file.
+#[derive(Debug)]
+pub(super) struct EmbeddedSource {
+    pub(super) text: String,
+    pub(super) priority: i32,
+    pub(super) vars: Vars,
+}
+
+impl Source for EmbeddedSource {
+    fn name(&self) -> &'static str {
+        "built-in configuration"
+    }
+
+    fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    fn read(&self, keys: &Keys, settings: &mut Settings) {
+        take(
+            self.name(),
+            self.name(),
+            Format::Yaml.parse(&self.text),
+            keys,
+            &self.vars,
+            settings,
+        );
+    }
+}
+
+/// Takes over a parsed text, or refuses it naming where it stands.
+fn take(
+    name: &str,
+    place: &str,
+    parsed: Result<serde_json::Value, String>,
+    keys: &Keys,
+    vars: &Vars,
+    settings: &mut Settings,
+) {
+    match parsed {
+        Ok(table) => {
+            let mut found = Settings::default();
+            found.set_table(keys, &table, name);
+            expand(&mut found, vars);
+            settings.given.append(&mut found.given);
+            settings.violations.append(&mut found.violations);
         }
+        Err(why) => settings.refuse("", why, place),
     }
 }
 

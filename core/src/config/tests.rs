@@ -307,3 +307,30 @@ fn op_16_the_defaults_are_valid_once_the_service_has_a_name() {
     let retry = crate::policy::Retry::from(&config.retry);
     assert!(retry.validate().is_ok());
 }
+
+#[test]
+fn embedded_text_lies_below_files_and_environment_and_names_itself() {
+    let loader = || {
+        Loader::new()
+            .embedded("service_name: shop\nserver:\n  port: ${PORT:7000}\n")
+            .env_prefix("CQI")
+    };
+    let loaded = loader()
+        .vars([("CQI_SERVICE_NAME", "other")])
+        .load::<Config>()
+        .unwrap();
+    assert_eq!(
+        (loaded.value.service_name.as_str(), loaded.value.server.port),
+        ("other", 7000)
+    );
+    assert_eq!(loaded.origin("server.port"), "built-in configuration, PORT");
+    let error = Loader::new()
+        .embedded("sevice_name: shop")
+        .vars::<&str, &str>([])
+        .load::<Config>()
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("built-in configuration") && error.to_string().contains("service_name"),
+        "{error}"
+    );
+}

@@ -6,7 +6,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 
 use super::{Database, Executor, Row, Statement, Transaction, TxOptions, sql};
 use crate::{
-    Code, Error, Result,
+    Code, Error, Kind, Result,
     policy::{Retry, RetryOn, run_with_data},
 };
 
@@ -19,12 +19,9 @@ pub trait ExecutorExt: Executor {
     /// helps nobody. Else as [`Executor::query`].
     fn query_row(&self, statement: Statement) -> impl Future<Output = Result<Row>> + Send {
         async move {
-            let operation = statement.operation().to_owned();
-            self.query_opt(statement).await?.ok_or_else(|| {
-                Error::new(crate::Kind::NotFound, "no such row")
-                    .with_operation("database.query")
-                    .with_context("statement", operation)
-            })
+            self.query_opt(statement)
+                .await?
+                .ok_or_else(|| Error::new(Kind::NotFound, "no such row").with_operation("database.query"))
         }
     }
 
@@ -177,7 +174,8 @@ fn log_failed_rollback(rollback: Result<()>, error: Option<&Error>) {
     }
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
 mod tests {
     use std::{
         sync::{

@@ -425,3 +425,29 @@ async fn bus_10_in_place_retry_repeats_temporary_errors_inside_one_delivery() {
     assert_eq!(all.recv().await, Some(1));
     running.stop().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_bus_tells_when_everything_is_settled() {
+    let (router, mut calls) = reporting(|_, attempt| {
+        if attempt == 1 {
+            Err(Error::temporary("x"))
+        } else {
+            Ok(())
+        }
+    });
+    let memory = MemoryBus::default();
+    let running = Running::start_on(Arc::new(memory.clone()), router, ConsumeOptions::default()).await;
+    memory.idle().await;
+    for number in 0..10 {
+        running.send(number, Some("k")).await;
+    }
+    assert_eq!(memory.unsettled(), 10);
+    memory.idle().await;
+    assert_eq!(memory.unsettled(), 0);
+    let mut handled = 0;
+    while calls.try_recv().is_ok() {
+        handled += 1;
+    }
+    assert_eq!(handled, 20);
+    running.stop().await.unwrap();
+}

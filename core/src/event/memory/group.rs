@@ -104,6 +104,11 @@ impl GroupState {
         self.wake.notify_one();
     }
 
+    /// Events read and not settled.
+    pub(super) fn held(&self) -> usize {
+        lock(&self.state).held
+    }
+
     /// Waits until there may be something to take.
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
@@ -191,9 +196,13 @@ impl GroupState {
                 None => {}
             }
         }
+        let last = state.held == 0;
         drop(state);
         if wake {
             self.wake();
+        }
+        if last {
+            self.log.settled_last();
         }
         Ok(())
     }

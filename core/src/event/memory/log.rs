@@ -21,6 +21,23 @@ pub(super) struct Log {
     /// Told when events were trimmed away and publishers wait.
     room: Notify,
     waiting_publishers: AtomicUsize,
+    /// Told when a group has settled its last event, if somebody waits for that.
+    idle: Arc<Idle>,
+}
+
+/// Where somebody waits until every group of the bus has settled all its events.
+#[derive(Debug, Default)]
+pub(super) struct Idle {
+    pub(super) settled: Notify,
+    pub(super) waiting: AtomicUsize,
+}
+
+impl Idle {
+    fn tell(&self) {
+        if self.waiting.load(SeqCst) > 0 {
+            self.settled.notify_waiters();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +54,13 @@ struct State {
 }
 
 impl Log {
-    pub(super) fn new(options: MemoryBusOptions) -> Self {
+    pub(super) fn new(options: MemoryBusOptions, idle: Arc<Idle>) -> Self {
         Self {
             options,
             state: Mutex::default(),
             room: Notify::new(),
             waiting_publishers: AtomicUsize::new(0),
+            idle,
         }
     }
 
@@ -144,6 +162,21 @@ impl Log {
         for group in &lock(&self.state).groups {
             group.wake();
         }
+    }
+
+    /// Events that some group has not settled yet, counted once for each group.
+    pub(super) fn unsettled(&self) -> u64 {
+        let state = lock(&self.state);
+        let end = state.base + state.events.len() as u64;
+        let unread: u64 = state.cursors.iter().map(|cursor| end - cursor).sum();
+        let groups = state.groups.clone();
+        drop(state); // a group that reads holds its own lock while it takes this one
+        unread + groups.iter().map(|group| group.held() as u64).sum::<u64>()
+    }
+
+    /// A group has settled its last event.
+    pub(super) fn settled_last(&self) {
+        self.idle.tell();
     }
 
     /// Whether the group `index` has unread events.

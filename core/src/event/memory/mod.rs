@@ -10,11 +10,12 @@ mod log;
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{
             AtomicBool,
-            Ordering::{Acquire, Release},
+            Ordering::{Acquire, Release, SeqCst},
         },
     },
     time::Duration,
@@ -24,7 +25,10 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::{deliveries::MemoryDeliveries, log::Log};
+use self::{
+    deliveries::MemoryDeliveries,
+    log::{Idle, Log},
+};
 use super::{Capabilities, Deliveries, Durability, Event, EventBus, Order, StartAt, Subscription};
 use crate::{Code, Error, Result, name::Topic};
 
@@ -62,6 +66,7 @@ struct Shared {
     options: MemoryBusOptions,
     topics: RwLock<HashMap<Topic, Arc<Log>, foldhash::fast::RandomState>>,
     closed: CancellationToken,
+    idle: Arc<Idle>,
     /// Whether `closed` is cancelled: read for each event, where asking the token would take its lock.
     is_closed: AtomicBool,
 }
@@ -79,6 +84,29 @@ impl MemoryBus {
             options,
             ..Shared::default()
         }))
+    }
+
+    /// Waits until every group has settled every event, and says so. What is left when the process ends is lost, so a
+    /// service that stops publishes no more, waits for this under a deadline, and then stops its subscribers.
+    ///
+    /// Cancel-safe.
+    pub async fn idle(&self) {
+        self.0.idle.waiting.fetch_add(1, SeqCst);
+        let _waiting = Waiting(&self.0.idle);
+        loop {
+            let mut settled = pin!(self.0.idle.settled.notified());
+            settled.as_mut().enable(); // before looking, so that nothing settled in between is missed
+            if self.unsettled() == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// How many events groups have not settled yet; an event counts once for each group.
+    pub fn unsettled(&self) -> u64 {
+        let topics = self.0.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.values().map(|log| log.unsettled()).sum()
     }
 
     fn check_open(&self) -> Result<()> {
@@ -180,7 +208,7 @@ impl EventBus for MemoryBus {
             Arc::clone(
                 topics
                     .entry(topic)
-                    .or_insert_with(|| Arc::new(Log::new(self.0.options.clone()))),
+                    .or_insert_with(|| Arc::new(Log::new(self.0.options.clone(), Arc::clone(&self.0.idle)))),
             )
         };
         let group = Log::group(&log, &group);
@@ -208,6 +236,15 @@ impl EventBus for MemoryBus {
             log.wake_groups();
         }
         Ok(())
+    }
+}
+
+/// Counts somebody waiting for [`MemoryBus::idle`] while it lives.
+struct Waiting<'a>(&'a Idle);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
     }
 }
 
