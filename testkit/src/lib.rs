@@ -6,11 +6,13 @@
 //! - [`recorder`]: records observations, log events and spans, so that telemetry is tested like any output.
 //! - [`liars`]: deliberately broken adapters, which the suites must catch by name.
 //! - [`report`]: the table of what was proven for which adapter.
+//! - [`contracts`]: protobuf events that stand in for the CQC contracts.
 //! - [`eventually`]: waits for a condition instead of sleeping.
 //!
 //! It is a dev-dependency and never part of a service.
 
 pub mod conformance;
+pub mod contracts;
 mod eventually;
 pub mod faulty;
 pub mod liars;
