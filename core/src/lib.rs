@@ -22,3 +22,5 @@ pub mod service;
 pub mod trace;
 
 pub use error::{Code, Error, Kind, Result};
+/// A point in time, as events, rows and registrations carry it.
+pub use jiff::Timestamp;

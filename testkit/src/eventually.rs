@@ -23,9 +23,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), cqi_testkit::conformance::Failure> {
 /// let mut looks = 0;
-/// let seen = eventually("three looks", Duration::from_secs(1), async || {
+/// let seen = eventually("three looks", Duration::from_secs(1), || {
 ///     looks += 1;
-///     if looks == 3 { Ok(looks) } else { Err(looks) }
+///     let seen = looks;
+///     async move { if seen == 3 { Ok(seen) } else { Err(seen) } }
 /// })
 /// .await?;
 /// assert_eq!(seen, 3);

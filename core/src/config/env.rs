@@ -46,6 +46,8 @@ impl std::fmt::Debug for Vars {
 pub(super) struct Env {
     pub(super) prefix: String,
     pub(super) vars: Vars,
+    /// A variable with the prefix that sets nothing, and is no mistake either.
+    pub(super) not_a_setting: Option<String>,
 }
 
 impl Env {
@@ -64,7 +66,7 @@ impl Env {
     }
 
     /// The variable of a key: `CQI_DATABASE_MAX_CONNECTIONS` for `database.max_connections`.
-    fn variable(&self, key: &str) -> String {
+    pub(super) fn variable(&self, key: &str) -> String {
         join(&self.prefix, key)
             .replace(['.', '-'], "_")
             .to_ascii_uppercase()
@@ -100,6 +102,7 @@ impl Source for Env {
             match (known.get(name), value) {
                 (Some(key), Some(text)) => settings.set_text(*key, text, name),
                 (Some(key), None) => settings.refuse(*key, "must be UTF-8", name),
+                (None, _) if self.not_a_setting.as_ref() == Some(name) => {}
                 (None, _) => settings.warn(match nearest(name, known.keys().map(String::as_str)) {
                     Some(near) => format!("unknown variable {name}, did you mean {near}?"),
                     None => format!("unknown variable {name}"),

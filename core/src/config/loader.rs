@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{
     Keys, Settings, Source, Validate,
@@ -12,7 +13,7 @@ use super::{
     source::Flags,
     validate::into_error,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, secret::REDACTED};
 
 /// Loads a configuration from a file and the variables with `prefix` (CFG-13). Warnings are logged.
 ///
@@ -68,6 +69,7 @@ pub struct Loader {
     vars: Option<Vars>,
     sources: Vec<Box<dyn Source>>,
     embedded: Option<String>,
+    file_variable: Option<String>,
 }
 
 impl Loader {
@@ -96,6 +98,13 @@ impl Loader {
     /// As [`Loader::file`], and the file may be missing.
     pub fn optional_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push((path.into(), true));
+        self
+    }
+
+    /// Reads the file that this environment variable names, if it is set and not empty. The variable may have the prefix;
+    /// it is no setting then.
+    pub fn file_variable(mut self, name: impl Into<String>) -> Self {
+        self.file_variable = Some(name.into());
         self
     }
 
@@ -154,6 +163,46 @@ impl Loader {
         resolve(&keys, settings, &default).map_err(into_error_or_own)
     }
 
+    /// Every environment variable with its value without an environment, one `NAME=value` a line, for a program's
+    /// `--help`. Secrets are left empty.
+    ///
+    /// # Errors
+    /// As [`Loader::load`] but for broken rules.
+    pub fn describe<T>(mut self) -> Result<String>
+    where
+        T: Serialize + Default,
+    {
+        let keys = Keys::of(&T::default())?;
+        let prefix = self.prefix.take().unwrap_or_default();
+        let env = Env {
+            prefix,
+            vars: Vars::default(),
+            not_a_setting: None,
+        };
+        let mut settings = Settings::default();
+        for source in self.into_sources()? {
+            source.read(&keys, &mut settings);
+        }
+        let mut lines = String::new();
+        for key in keys.iter() {
+            let given = settings.given.iter().rev().find(|given| given.key == key);
+            let value = match given.map_or_else(|| keys.default_of(key), |given| &given.value) {
+                Value::String(text) if text == REDACTED => String::new(),
+                Value::String(text) => text.clone(),
+                Value::Null => String::new(),
+                Value::Array(items) => {
+                    let texts = items
+                        .iter()
+                        .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
+                    texts.collect::<Vec<_>>().join(",")
+                }
+                other => other.to_string(),
+            };
+            lines.push_str(&format!("  {}={value}\n", env.variable(key)));
+        }
+        Ok(lines)
+    }
+
     /// All sources, the lowest priority first.
     fn into_sources(self) -> Result<Vec<Box<dyn Source>>> {
         let vars = self.vars.unwrap_or_else(Vars::of_process);
@@ -165,7 +214,13 @@ impl Loader {
                 vars: vars.clone(),
             }));
         }
-        for (priority, (path, optional)) in (200..).zip(self.files) {
+        let named = self
+            .file_variable
+            .as_deref()
+            .and_then(|name| vars.get(name))
+            .filter(|path| !path.is_empty());
+        let named = named.map(|path| (PathBuf::from(path), false));
+        for (priority, (path, optional)) in (200..).zip(self.files.into_iter().chain(named)) {
             sources.push(Box::new(FileSource::new(path, optional, priority, vars.clone())));
         }
         if !self.flags.is_empty() {
@@ -177,7 +232,11 @@ impl Loader {
         }
         if let Some(prefix) = self.prefix {
             Env::check_prefix(&prefix).map_err(|e| e.with_operation("configuration"))?;
-            sources.push(Box::new(Env { prefix, vars }));
+            sources.push(Box::new(Env {
+                prefix,
+                vars,
+                not_a_setting: self.file_variable,
+            }));
         }
         sources.sort_by_key(|source| source.priority());
         for pair in sources.windows(2) {

@@ -31,9 +31,12 @@ impl ConnectionUrl {
         self.0.is_empty()
     }
 
-    /// What stands before `://`, if that is a scheme.
+    /// What stands before `://`, if that is a scheme. `sqlite:` may stand without the slashes, as in `sqlite::memory:`.
     pub fn scheme(&self) -> Option<&str> {
-        let (scheme, _) = self.expose().split_once("://")?;
+        let url = self.expose();
+        let (scheme, _) = url
+            .split_once("://")
+            .or_else(|| url.split_once(':').filter(|(s, _)| *s == "sqlite"))?;
         let valid = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme
                 .bytes()

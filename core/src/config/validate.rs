@@ -2,7 +2,7 @@
 
 use std::{fmt, fmt::Write as _, ops::RangeInclusive, time::Duration};
 
-use crate::Error;
+use crate::{Error, Result};
 
 /// The longest duration a setting may have: a year. Longer ones are slips of the pen.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -94,6 +94,23 @@ impl Violations {
         self.prefix.push('.');
         section.validate(self);
         self.prefix.truncate(outer);
+    }
+
+    /// One error for everything found, for a configuration that was put together in code.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming every key and rule, if there are any.
+    pub fn into_result(self) -> Result<()> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        let violation = |(key, rule)| Violation {
+            key,
+            rule,
+            source: "configuration".to_owned(),
+            value: None,
+        };
+        Err(into_error(self.found.into_iter().map(violation).collect()))
     }
 
     /// The full key and the rule of everything found so far.

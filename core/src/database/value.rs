@@ -66,14 +66,15 @@ impl fmt::Debug for Value {
 /// The most digits a [`Decimal`] may have.
 const MAX_DIGITS: usize = 78;
 
-/// An exact decimal number as text, in one canonical form: no exponent, no leading or trailing zeros, `-0` is `0`.
+/// An exact decimal number as text, as PostgreSQL's `numeric` shows it: no exponent, no leading zeros, no plus sign, and
+/// the digits after the point kept as they were given. Two numbers are equal when their texts are: `1.0` is not `1.00`.
 ///
 /// It is for storing and passing on amounts exactly; arithmetic is left to a library of the service's choice.
 ///
 /// ```
 /// use cqi_core::database::Decimal;
 /// let amount: Decimal = "0012.500".parse()?;
-/// assert_eq!(amount.as_str(), "12.5");
+/// assert_eq!(amount.as_str(), "12.500");
 /// # Ok::<(), cqi_core::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,21 +98,23 @@ impl FromStr for Decimal {
             Some(b'+') => (false, &text[1..]),
             _ => (false, text),
         };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+        let (whole, fraction) = match digits.split_once('.') {
+            Some((whole, fraction)) => (whole, Some(fraction)),
+            None => (digits, None),
+        };
         let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        if !all_digits(whole) || !all_digits(fraction) || digits.len() > MAX_DIGITS {
+        if !all_digits(whole) || !fraction.is_none_or(all_digits) || digits.len() > MAX_DIGITS {
             return Err(Error::invalid_input("not a decimal number of at most 78 digits")
                 .with_context("value", crate::name::shown(text)));
         }
-        let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+        let zero = digits.bytes().all(|b| matches!(b, b'0' | b'.'));
+        let sign = if negative && !zero { "-" } else { "" };
+        let whole = whole.trim_start_matches('0');
         let whole = if whole.is_empty() { "0" } else { whole };
-        let sign = if negative && (whole != "0" || !fraction.is_empty()) {
-            "-"
-        } else {
-            ""
-        };
-        let point = if fraction.is_empty() { "" } else { "." };
-        Ok(Self(format!("{sign}{whole}{point}{fraction}")))
+        Ok(Self(match fraction {
+            Some(fraction) => format!("{sign}{whole}.{fraction}"),
+            None => format!("{sign}{whole}"),
+        }))
     }
 }
 
@@ -198,10 +201,10 @@ mod tests {
     fn decimals_have_one_form() {
         for (text, canonical) in [
             ("1", "1"),
-            ("+1.0", "1"),
-            ("-0.00", "0"),
-            ("00.10", "0.1"),
-            ("-12.340", "-12.34"),
+            ("+1.0", "1.0"),
+            ("-0.00", "0.00"),
+            ("00.10", "0.10"),
+            ("-012.340", "-12.340"),
             ("0", "0"),
         ] {
             assert_eq!(text.parse::<Decimal>().unwrap().as_str(), canonical);

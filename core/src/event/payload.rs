@@ -73,6 +73,42 @@ pub trait DomainEvent: Payload {
     fn key(&self) -> Option<String>;
 }
 
+/// Implements [`DomainEvent`](crate::event::DomainEvent) for a payload: its event type, and the text field that is its
+/// key, if it has one.
+///
+/// ```
+/// #[derive(Clone, PartialEq, prost::Message)]
+/// struct OrderPlaced {
+///     #[prost(string, tag = "1")]
+///     id: String,
+/// }
+///
+/// cqi_core::domain_event!(OrderPlaced = "order_placed", key = id);
+/// # use cqi_core::event::DomainEvent;
+/// assert_eq!(OrderPlaced { id: "7".into() }.key().as_deref(), Some("7"));
+/// ```
+#[macro_export]
+macro_rules! domain_event {
+    ($payload:ty = $event_type:literal) => {
+        impl $crate::event::DomainEvent for $payload {
+            const TYPE: &'static str = $event_type;
+
+            fn key(&self) -> Option<String> {
+                None
+            }
+        }
+    };
+    ($payload:ty = $event_type:literal, key = $field:ident) => {
+        impl $crate::event::DomainEvent for $payload {
+            const TYPE: &'static str = $event_type;
+
+            fn key(&self) -> Option<String> {
+                Some(self.$field.to_string())
+            }
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -81,7 +81,7 @@ impl KeepAlive {
         if let Some(id) = id {
             match self.call("registry.heartbeat", self.registry.heartbeat(id)).await {
                 Err(error) if error.is_not_found() => {
-                    tracing::warn!(service = self.info.name, instance = %id, "registration expired, registering again");
+                    tracing::warn!(service = self.info.name, %id, "registration expired, registering again");
                     self.current.send_replace(None);
                 }
                 result => return result,
@@ -89,7 +89,7 @@ impl KeepAlive {
         }
         let register = self.registry.register(self.info.clone());
         let instance = self.call("registry.register", register).await?;
-        tracing::info!(service = self.info.name, instance = %instance.id, "registered");
+        tracing::info!(service = self.info.name, id = %instance.id, "registered");
         self.current.send_replace(Some(instance));
         Ok(())
     }
@@ -101,10 +101,10 @@ impl KeepAlive {
         let deregister = self.registry.deregister(instance.id);
         match self.call("registry.deregister", deregister).await {
             Err(error) if !error.is_not_found() => {
-                tracing::warn!(service = self.info.name, instance = %instance.id, error = %error.chain(),
+                tracing::warn!(service = self.info.name, id = %instance.id, error = %error.chain(),
                     "deregistering failed, the registration will expire");
             }
-            _ => tracing::info!(service = self.info.name, instance = %instance.id, "deregistered"),
+            _ => tracing::info!(service = self.info.name, id = %instance.id, "deregistered"),
         }
     }
 

@@ -11,7 +11,11 @@ use super::{
     start::{first_end, start},
     task::together,
 };
-use crate::{Error, Result, health::Checker, name::check_name};
+use crate::{
+    Error, Result,
+    health::{Checker, Health},
+    name::check_name,
+};
 
 pub(super) type Readiness = Box<dyn Fn(bool) + Send + Sync>;
 
@@ -116,6 +120,20 @@ impl App {
     pub fn readiness(mut self, tell: impl Fn(bool) + Send + Sync + 'static) -> Self {
         self.plan.readiness = Some(Box::new(tell));
         self
+    }
+
+    /// Keeps `health` unready until every service is ready, and turns it off for good when shutdown begins. Takes the
+    /// place of [`App::readiness`].
+    pub fn health(self, health: &Health) -> Self {
+        health.set_ready(false);
+        let health = health.clone();
+        self.readiness(move |ready| {
+            if ready {
+                health.set_ready(true)
+            } else {
+                health.drain()
+            }
+        })
     }
 
     /// How long each service has to become ready. Default 30 s; zero is refused.

@@ -8,7 +8,6 @@ use super::task::{isolated, together};
 use crate::{Result, health::Checker, policy::Backoff};
 
 /// How a dependency is checked at start-up (ML-CORE-18).
-#[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct DependencyOptions {
     /// The deadline of one try. Default 5 s.

@@ -5,7 +5,6 @@ use uuid::Uuid;
 use crate::{Error, Result};
 
 /// The identity of a service (ML-CORE-1). [`App::new`](super::App::new) checks all of it at once.
-#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceMetadata {
     /// The service, `[a-z][a-z0-9-]*`, at most 63 bytes, for example `asset-registry`.

@@ -12,7 +12,6 @@ pub(super) async fn start(plan: &mut Plan, running: &mut Vec<ServiceHandle>) -> 
     tracing::info!(
         service = metadata.name,
         version = metadata.version,
-        instance = metadata.instance,
         environment = metadata.environment,
         "start: configuration"
     );

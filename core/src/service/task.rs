@@ -35,14 +35,13 @@ pub(super) fn outcome(what: &str, joined: Option<Result<Result<()>, JoinError>>)
     }
 }
 
-/// Several errors as one, which has the first one's kind and cause. `None` when there are none.
+/// Several errors as one, which has the first one's kind and code and tells all their causes. `None` when there are none.
 pub(super) fn together(summary: &str, errors: &[Error]) -> Option<Error> {
     let first = errors.first()?;
     let all: Vec<String> = errors.iter().map(|error| error.chain().to_string()).collect();
-    let mut joined =
-        Error::new(first.kind(), format!("{summary}: {}", all.join("; "))).with_source(first.clone());
-    if let Some(code) = first.code() {
-        joined = joined.with_code(code);
-    }
-    Some(joined)
+    let joined = Error::new(first.kind(), format!("{summary}: {}", all.join("; ")));
+    Some(match first.code() {
+        Some(code) => joined.with_code(code),
+        None => joined,
+    })
 }

@@ -349,3 +349,43 @@ async fn dropping_the_run_tells_those_who_wait() {
     assert_eq!(handle.wait().await.unwrap_err().code(), Some(Code::Cancelled));
     assert_eq!(handle.state(), State::Failed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn ml_hlt_6_health_is_ready_exactly_while_the_app_runs() {
+    let health = crate::health::Health::new();
+    let app = app().health(&health).service(worker(&Log::default(), "a"));
+    let handle = app.handle();
+    assert!(!health.ready().await.is_healthy());
+    let (ended, ()) = tokio::join!(app.run(), async {
+        handle.running().await.unwrap();
+        assert!(health.ready().await.is_healthy());
+        handle.shutdown().await.unwrap();
+    });
+    ended.unwrap();
+    assert!(!health.ready().await.is_healthy());
+    assert!(health.live().is_healthy());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn svc_6_a_signal_of_the_system_ends_the_app() {
+    let log = Log::default();
+    // One that no other test listens to: the whole test process hears it.
+    let app = app()
+        .signals(Signals::of([Signal::HANGUP]))
+        .service(worker(&log, "a"));
+    let handle = app.handle();
+    let (ended, ()) = tokio::join!(app.run(), async {
+        handle.running().await.unwrap();
+        let command = format!("kill -HUP {}", std::process::id());
+        assert!(
+            std::process::Command::new("sh")
+                .args(["-c", &command])
+                .status()
+                .unwrap()
+                .success()
+        );
+    });
+    ended.unwrap();
+    assert_eq!(log.text(), "+a, -a");
+}

@@ -3,8 +3,32 @@
 //! One case is one documented function in a file of its theme. A suite macro expands to one `#[test]` per case, so names,
 //! filters and counts work as for any test:
 //!
-//! ```text
-//! cqi_testkit::event_bus_suite!(MyHarness::default(), lacks: [replay]);
+//! ```
+//! use std::sync::Arc;
+//! use cqi_core::{Result, event::{EventBus, MemoryBus}};
+//! use cqi_testkit::conformance::{Profile, event_bus::EventBusHarness};
+//!
+//! /// One bus per harness; a harness of a server would connect anew each time.
+//! #[derive(Default)]
+//! struct MyHarness(MemoryBus);
+//!
+//! #[async_trait::async_trait]
+//! impl EventBusHarness for MyHarness {
+//!     async fn connect(&self) -> Result<Arc<dyn EventBus>> {
+//!         Ok(Arc::new(self.0.clone()))
+//!     }
+//!
+//!     fn profile(&self) -> Profile {
+//!         Profile::paused()
+//!     }
+//!
+//!     fn closes_apart(&self) -> bool {
+//!         false
+//!     }
+//! }
+//!
+//! cqi_testkit::event_bus_suite!(MyHarness::default(), lacks: [dedup, replay, durability]);
+//! # fn main() {}
 //! ```
 //!
 //! An adapter implements the harness trait of its port, [`event_bus::EventBusHarness`] for example, and lists what it

@@ -24,8 +24,8 @@ use cqi_testkit::conformance::{
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-/// What is put around a default.
-pub(crate) type Wrap<P> = fn(Arc<P>) -> Arc<P>;
+/// What is put around each handle of a database.
+type Wrap = Box<dyn Fn(Arc<dyn Database>) -> Arc<dyn Database> + Send + Sync>;
 
 /// A [`MemoryBus`].
 pub(crate) struct Bus {
@@ -201,7 +201,7 @@ pub(crate) struct Sqlite {
     folder: Option<TempDir>,
     in_memory: OnceCell<SqliteDatabase>,
     profile: Profile,
-    wrap: Wrap<dyn Database>,
+    wrap: Wrap,
 }
 
 impl Sqlite {
@@ -210,7 +210,7 @@ impl Sqlite {
             folder: None,
             in_memory: OnceCell::new(),
             profile: Profile::real(),
-            wrap: |database| database,
+            wrap: Box::new(|database| database),
         }
     }
 
@@ -222,10 +222,12 @@ impl Sqlite {
         }
     }
 
-    pub(crate) fn quick(wrap: Wrap<dyn Database>) -> Self {
+    pub(crate) fn quick(
+        wrap: impl Fn(Arc<dyn Database>) -> Arc<dyn Database> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             profile: Profile::real().quick(),
-            wrap,
+            wrap: Box::new(wrap),
             ..Self::file()
         }
     }

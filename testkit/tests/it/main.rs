@@ -1,4 +1,12 @@
-//! The suites on the in-memory defaults, the suites against liars, and the testkit's own tools.
+//! The suites on the in-memory defaults and through the faulty wrappers, the suites against liars, and the testkit's own
+//! tools.
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests stand outside `#[test]` functions
 
+mod faulty;
 mod harness;
+mod liars;
+mod listed;
+mod recorder;
+mod report;
 mod suites;
+mod tools;

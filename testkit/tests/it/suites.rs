@@ -35,3 +35,36 @@ mod sqlite_in_memory {
 
     cqi_testkit::database_suite!(Sqlite::memory(), lacks: [arrays]);
 }
+
+/// Through a wrapper without planned faults, everything is as without it.
+mod through_faulty {
+    mod event_bus {
+        use crate::{faulty::bus, harness::Bus};
+
+        cqi_testkit::event_bus_suite!(Bus::quick(bus), lacks: [dedup, replay, durability]);
+    }
+
+    mod cache {
+        use crate::{faulty::cache, harness::Entries};
+
+        cqi_testkit::cache_suite!(Entries::quick(cache), lacks: [shared]);
+    }
+
+    mod database {
+        use crate::{faulty::database, harness::Sqlite};
+
+        cqi_testkit::database_suite!(Sqlite::quick(database), lacks: [arrays]);
+    }
+
+    mod registry {
+        use crate::{faulty::registry, harness::Services};
+
+        cqi_testkit::registry_suite!(Services::quick(registry));
+    }
+
+    mod checker {
+        use crate::{faulty::checker, harness::Check};
+
+        cqi_testkit::checker_suite!(Check::quick(checker));
+    }
+}

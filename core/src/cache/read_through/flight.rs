@@ -77,6 +77,11 @@ impl Flights {
         self.sky.landed.load(Ordering::Acquire)
     }
 
+    /// The load of this key that is under way, if any.
+    pub(super) fn of(&self, key: &str) -> Option<Flight> {
+        self.sky.lock().get(key).map(|flight| Flight(flight.clone()))
+    }
+
     /// Joins the load of this key, or starts it. Waits while too many others run.
     pub(super) async fn join<T, F, Fut>(&self, load: Load, loader: F) -> Result<Flight>
     where

@@ -142,6 +142,21 @@ impl ReadThrough {
         })
     }
 
+    /// Deletes `key` after its source has changed. A load of it that is under way may have read the old value, so it is
+    /// waited for first; a load that begins later reads the new one. So once this returns, no value of before the change
+    /// is in the cache by this process; other processes' loads may still store one, until its time to live ends.
+    ///
+    /// # Errors
+    /// The cache's, and `InvalidInput` for a bad key.
+    pub async fn invalidate(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        if let Some(flight) = self.flights.of(key) {
+            // How it ends does not matter here, and a load has its own time limit.
+            let _ = flight.result().await;
+        }
+        self.cache.delete(key).await.map(|_| ())
+    }
+
     /// Waits until running loads have ended and been stored, each within its timeout. Later reads that would load
     /// answer `Permanent`/`Closed`. Does not close the cache. Idempotent and cancel-safe.
     pub async fn close(&self) {

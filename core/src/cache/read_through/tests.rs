@@ -299,3 +299,31 @@ async fn op_34_bad_input_is_refused_before_anything_is_asked() {
     assert!(result.unwrap_err().is_invalid_input());
     assert_eq!(faulty.calls("get"), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_leaves_no_value_that_was_read_before_it() {
+    let cache = ReadThrough::new(Arc::new(MemoryCache::default()));
+    let (begin, begun) = oneshot::channel();
+    let reader = cache.clone();
+    let old = async move {
+        let load = || async move {
+            begin.send(()).unwrap();
+            sleep(Duration::from_secs(1)).await; // read the old value, slow to come back
+            Ok(Json(1u32))
+        };
+        reader
+            .get_or_load("k", Duration::from_secs(60), load)
+            .await
+            .unwrap()
+    };
+    let invalidated = async {
+        begun.await.unwrap();
+        cache.invalidate("k").await.unwrap();
+        cache
+            .get_or_load("k", Duration::from_secs(60), || async { Ok(Json(2u32)) })
+            .await
+            .unwrap()
+    };
+    let (old, new) = tokio::join!(old, invalidated);
+    assert_eq!((old, new), (Json(1), Json(2)));
+}

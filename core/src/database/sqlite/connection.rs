@@ -267,8 +267,9 @@ impl Connection {
         }
         if self.busy || self.in_transaction {
             self.dirty = true;
-            // One poll hands the statement over; the lock is given up without anybody waiting for it.
-            let _ = self.raw.execute(RESET).now_or_never();
+            // One poll hands the statement over, so that the locks are given up without anybody waiting for it. A
+            // single statement: of several, the thread runs no more once it sees that nobody listens.
+            let _ = self.raw.execute("ROLLBACK").now_or_never();
         }
         self.schema_changed
     }
@@ -289,9 +290,8 @@ impl Connection {
         // Answered when everything sent before has ended.
         self.raw.ping().await?;
         self.cut.store(false, Ordering::Relaxed);
-        match self.raw.execute(RESET).await {
-            Err(error @ sqlx::Error::WorkerCrashed) => return Err(error),
-            Ok(_) | Err(_) => {}
+        if let Err(error @ sqlx::Error::WorkerCrashed) = self.raw.execute(RESET).await {
+            return Err(error);
         }
         self.raw.clear_cached_statements().await?;
         // Makes SQLite read the schema again if another connection has changed it.

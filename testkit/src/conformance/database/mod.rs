@@ -2,6 +2,7 @@
 
 pub mod cancellation;
 pub mod errors;
+pub mod helpers;
 mod kit;
 pub mod lifecycle;
 pub mod statements;
@@ -92,6 +93,13 @@ macro_rules! __database_cases {
                 a_cancelled_begin_leaves_no_transaction_behind,
                 a_cancelled_statement_leaves_the_connection_whole,
                 a_cancelled_commit_either_happened_or_not;
+            helpers:
+                with_transaction_commits_on_ok,
+                with_transaction_rolls_back_on_an_error,
+                with_transaction_rolls_back_on_a_panic,
+                with_transaction_can_be_dropped_anywhere,
+                a_failed_savepoint_is_taken_back_alone,
+                conflicts_are_repeated;
             lifecycle:
                 a_working_database_answers_a_ping,
                 an_exhausted_pool_says_so_in_time,

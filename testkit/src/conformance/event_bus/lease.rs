@@ -197,6 +197,44 @@ pub async fn the_last_member_gets_what_vanished_members_held<H: EventBusHarness>
     Ok(())
 }
 
+/// As before, but the others stay members: they only stop asking, one of them with the event in hand.
+pub async fn a_waiting_member_gets_what_others_do_not_settle<H: EventBusHarness>(h: &H) -> Outcome {
+    const MEMBERS: usize = 4;
+    for survivor in 0..MEMBERS {
+        let scene = Scene::new(h).await?;
+        let mut readers = Vec::new();
+        for _ in 0..MEMBERS {
+            readers.push(scene.join_as(scene.short_subscription()).await?);
+        }
+        let mut waiting: Vec<_> = readers.iter_mut().map(|reader| Box::pin(reader.one())).collect();
+        for next in &mut waiting {
+            ensure!(
+                next.as_mut().now_or_never().is_none(),
+                "a delivery before anything was published"
+            );
+        }
+        scene.publish([1]).await?;
+        let (held, index, mut waiting) = select_all(waiting).await;
+        let held = held?;
+        for next in &mut waiting {
+            ensure!(
+                next.as_mut().now_or_never().is_none(),
+                "one event came to two members"
+            );
+        }
+        if index == survivor {
+            continue;
+        }
+        let left = waiting.swap_remove(survivor.min(waiting.len() - 1));
+        drop(waiting);
+        let back = left.await?;
+        ensure!(back.attempt() == 2, "attempt {}, expected 2", back.attempt());
+        back.ack().await?;
+        drop(held);
+    }
+    Ok(())
+}
+
 /// An ack deadline of zero is `InvalidInput`.
 pub async fn a_zero_ack_deadline_is_refused<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;

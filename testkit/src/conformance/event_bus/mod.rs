@@ -5,6 +5,7 @@
 
 pub mod basics;
 pub mod consume;
+pub mod drain;
 pub mod groups;
 mod harness;
 pub mod inputs;
@@ -13,6 +14,7 @@ pub mod lease;
 pub mod membership;
 pub mod order;
 pub mod publish;
+mod running;
 pub mod settlement;
 pub mod shutdown;
 
@@ -67,6 +69,7 @@ macro_rules! __event_bus_cases {
                 a_late_ack_settles_nothing_of_others,
                 a_delivery_can_be_settled_after_leaving,
                 the_last_member_gets_what_vanished_members_held,
+                a_waiting_member_gets_what_others_do_not_settle,
                 a_zero_ack_deadline_is_refused;
             order:
                 order_holds_per_key_under_many_members,
@@ -94,13 +97,15 @@ macro_rules! __event_bus_cases {
                 close_ends_a_waiting_next,
                 concurrent_closes_agree @threads,
                 an_event_published_during_close_is_stored_or_refused @threads,
-                settling_after_close_ends;
+                settling_after_close_ends,
+                what_was_done_before_close_lasts;
             consume:
                 a_handled_event_is_handled_once,
                 a_failed_event_comes_again_until_it_succeeds,
                 spent_attempts_make_a_dead_letter,
                 a_lasting_error_makes_a_dead_letter_at_once,
-                a_panicking_handler_fails_its_own_event_only,
+                a_panicking_handler_fails_its_own_event_only;
+            drain:
                 concurrency_and_keys_are_respected,
                 a_slow_handler_keeps_its_event,
                 stopping_waits_for_running_handlers,

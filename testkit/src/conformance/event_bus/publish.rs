@@ -1,7 +1,5 @@
 //! What `publish` promises.
 
-use std::time::Duration;
-
 use cqi_core::{
     Code, Kind,
     event::{Event, EventId},
@@ -122,7 +120,7 @@ pub async fn a_stuck_group_pushes_back<H: EventBusHarness>(h: &H) -> Outcome {
             n <= backlog,
             "{n} events were taken for a stuck group, the backlog is {backlog}"
         );
-        match timeout(Duration::from_secs(1), scene.bus.publish(scene.event(n)?)).await {
+        match timeout(scene.profile.quiet * 2, scene.bus.publish(scene.event(n)?)).await {
             Ok(Ok(())) => accepted.push(n),
             Ok(Err(error)) => {
                 let seen = (error.kind(), error.code());

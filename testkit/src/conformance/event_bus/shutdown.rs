@@ -146,3 +146,32 @@ pub async fn settling_after_close_ends<H: EventBusHarness>(h: &H) -> Outcome {
     }
     Ok(())
 }
+
+/// What was acknowledged and published just before `close` is settled and stored, as another connection sees.
+pub async fn what_was_done_before_close_lasts<H: EventBusHarness>(h: &H) -> Outcome {
+    if !h.closes_apart() {
+        return Ok(()); // closing one handle closes the bus, and what it held is gone
+    }
+    let scene = Scene::new(h).await?;
+    let mut reader = scene.join_as(scene.short_subscription()).await?;
+    scene.publish([1]).await?;
+    let delivery = reader.expect(1, 1).await?;
+    scene.publish([2]).await?;
+    delivery.ack().await?;
+    scene.bus.close().await?;
+    drop(reader);
+
+    let second = h.connect().await?;
+    let mut reader = scene.join_on(&second, scene.short_subscription()).await?;
+    let seen = reader.read_all([2]).await?;
+    ensure!(
+        !seen.contains_key(&1),
+        "an event acknowledged before close came back"
+    );
+    reader
+        .nothing_within(
+            scene.profile.step * 2,
+            "an event acknowledged before close came back",
+        )
+        .await
+}

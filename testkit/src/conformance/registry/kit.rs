@@ -88,10 +88,18 @@ impl Watcher {
         Ok(())
     }
 
-    pub(super) async fn nothing(&mut self, why: &str) -> Outcome {
+    /// The next change, or `None` when none comes within the quiet time.
+    pub(super) async fn next_if_any(&mut self) -> Result<Option<Change>, Failure> {
         match timeout(self.profile.quiet, self.watch.next()).await {
-            Err(_) => Ok(()),
-            Ok(change) => Err(Failure::new(format!("{why}: got {change:?}"))),
+            Err(_) => Ok(None),
+            Ok(Some(change)) => Ok(Some(change?)),
+            Ok(None) => Err(Failure::new("the watch ended early")),
         }
+    }
+
+    pub(super) async fn nothing(&mut self, why: &str) -> Outcome {
+        let came = self.next_if_any().await?;
+        ensure!(came.is_none(), "{why}: got {came:?}");
+        Ok(())
     }
 }

@@ -1,0 +1,138 @@
+//! What an HTTP server may cost.
+
+use std::time::Duration;
+
+use cqi_core::{Error, Result};
+
+/// Address and limits of one server (ML-HTTP-4). The defaults are safe against slow and greedy clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// The name or address to listen on. Default `0.0.0.0`.
+    pub host: String,
+    /// The port; 0 takes a free one. Default 8080.
+    pub port: u16,
+    /// How long a request's head may take, also the first one of a silent connection. Default 10 s.
+    pub header_timeout: Duration,
+    /// How long a handler may take until its response's head. Default 30 s. The handler is dropped then, so what must
+    /// not be cut in the middle belongs into a task of its own.
+    pub request_timeout: Duration,
+    /// How long the whole body of a request may take to arrive. Default 30 s.
+    pub body_timeout: Duration,
+    /// How long a client may refuse to take more of a response. Default 30 s.
+    pub write_timeout: Duration,
+    /// How long a connection may be open between two requests. Default 75 s.
+    pub idle_timeout: Duration,
+    /// How long requests in flight have to finish in a shutdown; then they are cut. Default 20 s, below the app's 30 s.
+    pub shutdown_grace: Duration,
+    /// The largest body of a request, in bytes. Default 2 MiB.
+    pub max_body_bytes: usize,
+    /// The largest head of a request, in bytes: 8 KiB to 1 MiB. Default 32 KiB.
+    pub max_header_bytes: usize,
+    /// The most header lines of a request. Default 100.
+    pub max_headers: usize,
+    /// The most open connections; further ones wait in the kernel's queue. Default 10,000.
+    pub max_connections: usize,
+    /// The most requests at the same time on one HTTP/2 connection. Default 100.
+    pub max_concurrent_streams: u32,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            host: "0.0.0.0".to_owned(),
+            port: 8080,
+            header_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            shutdown_grace: Duration::from_secs(20),
+            max_body_bytes: 2 * 1024 * 1024,
+            max_header_bytes: 32 * 1024,
+            max_headers: 100,
+            max_connections: 10_000,
+            max_concurrent_streams: 100,
+        }
+    }
+}
+
+impl HttpOptions {
+    /// Default limits on `host` and `port`.
+    pub fn listen(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            ..Self::default()
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// `InvalidInput` listing every faulty field with its rule.
+    pub fn validate(&self) -> Result<()> {
+        let durations = [
+            ("header_timeout", self.header_timeout),
+            ("request_timeout", self.request_timeout),
+            ("body_timeout", self.body_timeout),
+            ("write_timeout", self.write_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("shutdown_grace", self.shutdown_grace),
+        ];
+        let counts = [
+            ("max_body_bytes", self.max_body_bytes),
+            ("max_headers", self.max_headers),
+            ("max_connections", self.max_connections),
+            ("max_concurrent_streams", self.max_concurrent_streams as usize),
+        ];
+        let mut faults: Vec<String> = durations
+            .iter()
+            .filter(|(_, value)| value.is_zero() || *value > Duration::from_secs(24 * 60 * 60))
+            .map(|(name, _)| format!("{name} must be above zero and at most a day"))
+            .collect();
+        let zeros = counts.iter().filter(|(_, value)| *value == 0);
+        faults.extend(zeros.map(|(name, _)| format!("{name} must be above zero")));
+        if !(8 * 1024..=1024 * 1024).contains(&self.max_header_bytes) {
+            faults.push("max_header_bytes must be 8 KiB to 1 MiB".to_owned());
+        }
+        if self.host.is_empty() {
+            faults.push("host must not be empty".to_owned());
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid_input(format!(
+            "http server: {}",
+            faults.join("; ")
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ml_http_4_defaults_are_valid_and_every_fault_is_named() {
+        HttpOptions::default().validate().unwrap();
+        let bad = HttpOptions {
+            host: String::new(),
+            header_timeout: Duration::ZERO,
+            idle_timeout: Duration::MAX,
+            max_body_bytes: 0,
+            max_header_bytes: 100,
+            ..HttpOptions::default()
+        };
+        let error = bad.validate().unwrap_err().to_string();
+        for field in [
+            "host",
+            "header_timeout",
+            "idle_timeout",
+            "max_body_bytes",
+            "max_header_bytes",
+        ] {
+            assert!(error.contains(&format!("{field} must")), "{field} in {error}");
+        }
+        assert!(!error.contains("request_timeout"), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! The probes and the metrics, as routes.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use cqi_core::health::{Health, Report};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::Json;
+
+/// The probes of a container runtime or a load balancer: `/health/live`, `/health/ready`, `/health/startup` (HLT-4, 5,
+/// ML-HLT-4). Each answers 200 or 503 with a [`Report`] as JSON.
+pub fn probe_router(health: &Health) -> Router {
+    let live = health.clone();
+    let ready = health.clone();
+    let startup = health.clone();
+    Router::new()
+        .route("/health/live", get(|| async move { answer(&live.live()) }))
+        .route(
+            "/health/ready",
+            get(|| async move { answer(&ready.ready().await) }),
+        )
+        .route(
+            "/health/startup",
+            get(|| async move { answer(&startup.startup().await) }),
+        )
+}
+
+/// What operators look at, for a listener that the public does not reach (H-23): the probes, `/health` with every
+/// check in detail (ML-HLT-2), and at `metrics_path` what `render` gives, in the text format of Prometheus.
+///
+/// `render` must not block.
+///
+/// # Panics
+/// When `metrics_path` does not begin with `/` or is one of the probes' paths; [`try_routes`](crate::try_routes) makes
+/// an error of that.
+pub fn admin_router(
+    health: &Health,
+    metrics_path: &str,
+    render: impl Fn() -> String + Send + Sync + 'static,
+) -> Router {
+    let all = health.clone();
+    let render = Arc::new(render);
+    let metrics = move || {
+        let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        let text = render();
+        async move { ([(header::CONTENT_TYPE, content_type)], text) }
+    };
+    probe_router(health)
+        .route("/health", get(|| async move { answer(&all.report().await) }))
+        .route(metrics_path, get(metrics))
+}
+
+fn answer(report: &Report) -> Response {
+    let status = StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let mut response = (status, Json(report)).into_response();
+    // A cached answer would be a wrong one.
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,205 @@
+//! What a connection is doing, and how long it may go on doing so.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+
+use crate::HttpOptions;
+
+/// Kept by the stream and the requests of one connection, asked by its task. The values are independent of each other
+/// and only compared with the clock, so relaxed atomics do. A moment is in milliseconds after `begun`, plus one; zero
+/// is "not now".
+#[derive(Debug)]
+pub(super) struct Activity {
+    begun: Instant,
+    silent: AtomicBool,
+    http2: AtomicBool,
+    /// Requests whose response has not been handed to the connection in full.
+    active: AtomicUsize,
+    awaiting_head: AtomicU64,
+    idle: AtomicU64,
+    write_blocked: AtomicU64,
+    draining: AtomicU64,
+}
+
+/// How long a connection that has no request lives on in a drain, for a request already on its way.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Why a connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    SlowHead,
+    SlowReader,
+    Idle,
+}
+
+impl Activity {
+    /// A connection that was just accepted and has a request's head to send.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            begun: Instant::now(),
+            silent: AtomicBool::new(true),
+            http2: AtomicBool::new(false),
+            active: AtomicUsize::new(0),
+            awaiting_head: AtomicU64::new(1),
+            idle: AtomicU64::new(0),
+            write_blocked: AtomicU64::new(0),
+            draining: AtomicU64::new(0),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).map_or(u64::MAX, |now| now.saturating_add(1))
+    }
+
+    fn moment(&self, stored: &AtomicU64) -> Option<Instant> {
+        let stored = stored.load(Relaxed);
+        (stored > 0).then(|| self.begun + Duration::from_millis(stored - 1))
+    }
+
+    /// Whether nothing was ever read.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Relaxed)
+    }
+
+    pub(super) fn drain(&self) {
+        self.draining.store(self.now(), Relaxed);
+    }
+
+    /// A request's head has arrived in full.
+    pub(super) fn request(self: &Arc<Self>, http2: bool) -> Active {
+        self.active.fetch_add(1, Relaxed);
+        self.awaiting_head.store(0, Relaxed);
+        if http2 {
+            self.http2.store(true, Relaxed);
+        }
+        Active(Arc::clone(self))
+    }
+
+    /// When the connection is to be closed if nothing happens until then. `None` while a handler works.
+    pub(super) fn deadline(&self, options: &HttpOptions) -> Option<(Instant, Overdue)> {
+        if let Some(since) = self.moment(&self.write_blocked) {
+            return Some((since + options.write_timeout, Overdue::SlowReader));
+        }
+        if self.active.load(Relaxed) > 0 {
+            return None;
+        }
+        if let Some(since) = self.moment(&self.draining) {
+            return Some((since + LINGER.min(options.shutdown_grace / 2), Overdue::Idle));
+        }
+        if let Some(since) = self.moment(&self.awaiting_head) {
+            return Some((since + options.header_timeout, Overdue::SlowHead));
+        }
+        let since = self.moment(&self.idle).unwrap_or(self.begun);
+        Some((since + options.idle_timeout, Overdue::Idle))
+    }
+
+    fn bytes_read(&self, bytes: &[u8]) {
+        if self.active.load(Relaxed) > 0 || self.http2.load(Relaxed) {
+            return;
+        }
+        let awaiting = self.awaiting_head.load(Relaxed);
+        if self.silent.swap(false, Relaxed) && bytes.starts_with(b"PRI") {
+            // From here on HTTP/2 frames arrive at any time; the limits of the idle hold instead.
+            self.http2.store(true, Relaxed);
+            self.idle.store(self.now(), Relaxed);
+            self.awaiting_head.store(0, Relaxed);
+        } else if awaiting == 0 {
+            self.awaiting_head.store(self.now(), Relaxed);
+        }
+    }
+}
+
+/// A request in flight, from its head to the last byte of its response.
+#[derive(Debug)]
+pub(super) struct Active(Arc<Activity>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.idle.store(self.0.now(), Relaxed);
+        self.0.active.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A TCP stream that reports to an [`Activity`].
+#[derive(Debug)]
+pub(super) struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl Watched {
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+
+    fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let blocked = self.activity.write_blocked.load(Relaxed);
+        match (&result, blocked) {
+            (Poll::Pending, 0) => self.activity.write_blocked.store(self.activity.now(), Relaxed),
+            (Poll::Ready(_), 1..) => self.activity.write_blocked.store(0, Relaxed),
+            _ => {}
+        }
+        result
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if let Some(new @ [_, ..]) = buffer.filled().get(before..) {
+            self.activity.bytes_read(new);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

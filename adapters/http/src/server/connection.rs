@@ -1,0 +1,211 @@
+//! One connection, from accept to close.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::{Router, body::Body, extract::ConnectInfo, routing::future::RouteFuture};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Version, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service as _;
+
+use super::activity::{Active, Activity, Overdue, Watched};
+use crate::HttpOptions;
+
+/// Serves the requests of one connection until the client, a limit or the drain ends it.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    builder: Builder<Streams>,
+    options: Arc<HttpOptions>,
+    drain: CancellationToken,
+) {
+    let activity = Activity::new();
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let requests = Requests {
+        router,
+        peer,
+        activity: Arc::clone(&activity),
+    };
+    let mut connection = pin!(builder.serve_connection(io, requests));
+    let mut timer = pin!(sleep_until(Instant::now() + options.header_timeout));
+    let mut asked = pin!(drain.cancelled());
+    let (mut draining, mut told) = (false, false);
+    let overdue = poll_fn(|context| {
+        loop {
+            if let Poll::Ready(result) = connection.as_mut().poll(context) {
+                if let Err(error) = result {
+                    // Mostly clients that went away or broke the protocol: nothing to be done about it here.
+                    tracing::debug!(%peer, error, "connection ended");
+                }
+                return Poll::Ready(None);
+            }
+            if !draining && asked.as_mut().poll(context).is_ready() {
+                draining = true;
+                activity.drain();
+            }
+            // hyper would close a connection that has not spoken yet, whose request may be on its way.
+            if !draining || told || activity.is_silent() {
+                break;
+            }
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        while let Some((deadline, why)) = activity.deadline(&options) {
+            // A timer that fires early costs less than setting it anew after every request.
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            ready!(timer.as_mut().poll(context));
+            if deadline <= Instant::now() {
+                return Poll::Ready(Some(why));
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    })
+    .await;
+    match overdue {
+        Some(Overdue::SlowHead) => tracing::debug!(%peer, "closed: no complete request in time"),
+        Some(Overdue::SlowReader) => tracing::debug!(%peer, "closed: client does not read"),
+        Some(Overdue::Idle) | None => {}
+    }
+}
+
+/// hyper with every limit set. It has no timer for HTTP/1: [`Activity`] knows the same and allocates nothing.
+pub(super) fn builder(options: &HttpOptions, streams: Streams) -> Builder<Streams> {
+    let mut builder = Builder::new(streams);
+    builder
+        .http1()
+        .header_read_timeout(None)
+        .max_buf_size(options.max_header_bytes);
+    if options.max_headers != 100 {
+        // Setting hyper's own default would cost an allocation per request.
+        builder.http1().max_headers(options.max_headers);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024)
+        .keep_alive_interval(options.idle_timeout / 2)
+        .keep_alive_timeout(options.header_timeout);
+    builder
+}
+
+/// Runs the requests of HTTP/2 connections, each in a task that the server owns.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    pub(super) tasks: TaskTracker,
+    pub(super) cut: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                _ = stream => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+}
+
+struct Requests {
+    router: Router,
+    peer: SocketAddr,
+    activity: Arc<Activity>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Requests {
+    type Response = Response<Responding>;
+    type Error = Infallible;
+    type Future = Respond;
+
+    fn call(&self, mut request: Request<Incoming>) -> Respond {
+        let active = self.activity.request(request.version() == Version::HTTP_2);
+        // A chunked request may have had a Content-Length as well, which hyper ignores; whatever a proxy made of that,
+        // nothing more is read from this connection (H-07, RFC 9112 section 6.3).
+        let close = request.headers().contains_key(header::TRANSFER_ENCODING);
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let response = self.router.clone().call(request);
+        Respond {
+            response,
+            active: Some(active),
+            close,
+        }
+    }
+}
+
+struct Respond {
+    response: RouteFuture<Infallible>,
+    active: Option<Active>,
+    close: bool,
+}
+
+impl Future for Respond {
+    type Output = Result<Response<Responding>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = ready!(Pin::new(&mut self.response).poll(context))?;
+        if self.close {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let active = self.active.take();
+        Poll::Ready(Ok(response.map(|body| Responding {
+            body,
+            _active: active,
+        })))
+    }
+}
+
+/// A response's body; the request is in flight until it is dropped.
+struct Responding {
+    body: Body,
+    _active: Option<Active>,
+}
+
+impl HttpBody for Responding {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

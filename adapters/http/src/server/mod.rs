@@ -1,0 +1,146 @@
+//! The HTTP server as a service of an app.
+
+mod accept;
+mod activity;
+mod connection;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+use async_trait::async_trait;
+use axum::Router;
+use cqi_core::{
+    Code, Error, Result,
+    name::check_name,
+    observe::{Observer, Silent},
+    service::{Lifecycle, Service},
+};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{HttpOptions, Stack};
+
+/// An HTTP/1.1 and HTTP/2 (prior knowledge) server for an axum router.
+///
+/// Every request goes through the standard [`Stack`]. A shutdown stops accepting, closes idle connections, lets
+/// requests in flight finish until `shutdown_grace` and cuts the rest.
+pub struct HttpServer {
+    name: String,
+    router: Router,
+    options: Arc<HttpOptions>,
+    stack: Option<Arc<dyn Observer>>,
+    listener: Option<TcpListener>,
+    bound: watch::Sender<Option<SocketAddr>>,
+}
+
+impl HttpServer {
+    /// A server called `name` for `router`, under the standard stack.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a malformed name or listing every fault of the options.
+    pub fn new(name: impl Into<String>, router: Router, options: HttpOptions) -> Result<Self> {
+        let name = name.into();
+        check_name(&name, "service")?;
+        options.validate()?;
+        Ok(Self {
+            name,
+            router,
+            options: Arc::new(options),
+            stack: Some(Arc::new(Silent)),
+            listener: None,
+            bound: watch::Sender::new(None),
+        })
+    }
+
+    /// Tells `observer` of every request, every panic, and the trace that came in.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.stack = Some(observer);
+        self
+    }
+
+    /// Leaves the standard stack away, for a router that has layers of its own.
+    pub fn bare(mut self) -> Self {
+        self.stack = None;
+        self
+    }
+
+    /// Tells where the server listens, once it does.
+    pub fn bound(&self) -> Bound {
+        Bound(self.bound.subscribe())
+    }
+
+    /// Takes the port now instead of when the server runs: the kernel then accepts connections, which wait.
+    ///
+    /// # Errors
+    /// `Permanent` with the address and what to do when the port is taken, `InvalidInput` when the host is unknown.
+    pub async fn bind(&mut self) -> Result<SocketAddr> {
+        let HttpOptions { host, port, .. } = &*self.options;
+        let failed = |error: io::Error| {
+            let address = format!("{host}:{port}");
+            match error.kind() {
+                io::ErrorKind::AddrInUse => Error::permanent(format!(
+                    "{address} is already in use: stop what listens there, or configure another port"
+                ))
+                .with_code(Code::Unavailable),
+                io::ErrorKind::PermissionDenied => Error::permanent(format!(
+                    "{address} may not be listened on: ports below 1024 need a privilege, choose a higher one"
+                )),
+                _ => Error::invalid_input(format!("{address} cannot be listened on")),
+            }
+            .with_source(error)
+        };
+        let listener = TcpListener::bind((host.as_str(), *port)).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        self.listener = Some(listener);
+        self.bound.send_replace(Some(address));
+        Ok(address)
+    }
+}
+
+impl fmt::Debug for HttpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpServer")
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Service for HttpServer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn run(mut self: Box<Self>, lifecycle: Lifecycle) -> Result<()> {
+        if self.listener.is_none() {
+            self.bind().await?;
+        }
+        let Some(listener) = self.listener.take() else {
+            return Err(Error::closed(&self.name));
+        };
+        let address = self.bound.borrow().map(tracing::field::display);
+        tracing::info!(component = self.name, address, "listening");
+        let router = match self.stack.take() {
+            Some(observer) => self.router.layer(Stack::standard(observer, &self.options)),
+            None => self.router,
+        };
+        accept::serve(listener, router, self.options, lifecycle).await
+    }
+}
+
+/// Where a server listens. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bound(watch::Receiver<Option<SocketAddr>>);
+
+impl Bound {
+    /// Waits until the server listens and gives the address, with the real port. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Closed` when the server ended without ever listening.
+    pub async fn address(&mut self) -> Result<SocketAddr> {
+        let bound = self.0.wait_for(Option::is_some).await;
+        bound
+            .ok()
+            .and_then(|address| *address)
+            .ok_or_else(|| Error::closed("the server"))
+    }
+}

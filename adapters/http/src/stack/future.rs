@@ -1,0 +1,236 @@
+//! A request under way in a [`Stack`](super::Stack).
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, HttpBody},
+    extract::MatchedPath,
+    response::IntoResponse,
+};
+use cqi_core::{Error, observe::Observation};
+use http::{Method, Request, Response, Uri};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::Span;
+
+use super::{BodyWatch, Parts, RequestId, label, method_label, request_id::REQUEST_ID, shown_path};
+use crate::error::{HttpError, of_status};
+
+/// The future of a [`Stack`](super::Stack). Dropping it drops the handler; it is counted as a client gone away.
+#[allow(unnameable_types, missing_debug_implementations)] // named by Service::Future only
+pub struct StackFuture<F> {
+    inner: Inner<F>,
+    /// Made when the handler first has to be waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    exchange: Exchange,
+}
+
+enum Inner<F> {
+    Running(F),
+    Refused(HttpError),
+    Done,
+}
+
+/// What is known about a request and its response.
+pub(super) struct Exchange {
+    pub(super) started: Instant,
+    pub(super) method: Method,
+    /// Only where the access log has no span to take the path from.
+    pub(super) uri: Option<Uri>,
+    pub(super) route: Option<MatchedPath>,
+    pub(super) id: Option<RequestId>,
+    pub(super) request_bytes: u64,
+    pub(super) body: Option<BodyWatch>,
+    pub(super) span: Span,
+    pub(super) parts: Arc<Parts>,
+    pub(super) answered: bool,
+}
+
+impl<F> StackFuture<F> {
+    pub(super) fn new(inner: Result<F, HttpError>, exchange: Exchange) -> Self {
+        Self {
+            inner: match inner {
+                Ok(running) => Inner::Running(running),
+                Err(refused) => Inner::Refused(refused),
+            },
+            timer: None,
+            exchange,
+        }
+    }
+}
+
+impl<F> Future for StackFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let entered = this.exchange.span.enter();
+        let response = match std::mem::replace(&mut this.inner, Inner::Done) {
+            Inner::Refused(error) => error.into_response(),
+            Inner::Running(mut running) => match advance(&mut running, &this.exchange.parts, context) {
+                Poll::Ready(response) => response,
+                Poll::Pending if overdue(&mut this.timer, &this.exchange, context) => {
+                    drop(running);
+                    timed_out(&this.exchange)
+                }
+                Poll::Pending => {
+                    this.inner = Inner::Running(running);
+                    return Poll::Pending;
+                }
+            },
+            // Polled after the end, which no caller may do.
+            Inner::Done => return Poll::Pending,
+        };
+        drop(entered);
+        Poll::Ready(Ok(this.exchange.answer(response)))
+    }
+}
+
+/// Polls the handler; its panic becomes a response.
+fn advance<F>(running: &mut F, parts: &Parts, context: &mut Context<'_>) -> Poll<Response<Body>>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    let mut poll = || Pin::new(&mut *running).poll(context);
+    let polled = if parts.recover {
+        // What panicked is dropped unused, so nothing broken is seen afterwards.
+        catch_unwind(AssertUnwindSafe(&mut poll))
+            .unwrap_or_else(|_| Poll::Ready(Ok(parts.panicked().into_response())))
+    } else {
+        poll()
+    };
+    polled.map(|Ok(response)| response)
+}
+
+fn overdue(timer: &mut Option<Pin<Box<Sleep>>>, exchange: &Exchange, context: &mut Context<'_>) -> bool {
+    let Some(limits) = &exchange.parts.limits else {
+        return false;
+    };
+    timer
+        .get_or_insert_with(|| Box::pin(sleep_until(exchange.started + limits.request_timeout)))
+        .as_mut()
+        .poll(context)
+        .is_ready()
+}
+
+fn timed_out(exchange: &Exchange) -> Response<Body> {
+    let limit = exchange
+        .parts
+        .limits
+        .map(|limits| limits.request_timeout)
+        .unwrap_or_default();
+    HttpError::from(Error::timeout(limit)).into_response()
+}
+
+impl Exchange {
+    /// The path is shown by the span where there is one.
+    fn path(&self) -> Option<&str> {
+        self.uri.as_ref().map(shown_path)
+    }
+
+    /// Logs the start, checks the request and hands it to `start`, inside the span.
+    pub(super) fn begin<F>(
+        &mut self,
+        mut request: Request<Body>,
+        start: impl FnOnce(Request<Body>) -> Result<F, HttpError>,
+    ) -> Result<F, HttpError> {
+        let _entered = self.span.enter();
+        if self.parts.log {
+            tracing::debug!(
+                method = self.path().map(|_| method_label(&self.method)),
+                path = self.path(),
+                "request started"
+            );
+        }
+        if let Some(limits) = &self.parts.limits {
+            self.body = limits.admit(&mut request)?;
+        }
+        start(request)
+    }
+
+    /// Completes a response and tells about it.
+    fn answer(&mut self, mut response: Response<Body>) -> Response<Body> {
+        self.answered = true;
+        if self.parts.limits.is_some() {
+            response = self.with_standard_body(response);
+        }
+        if let Some(id) = &self.id {
+            response.headers_mut().insert(REQUEST_ID, id.header());
+        }
+        let status = response.status();
+        let elapsed = self.started.elapsed();
+        if self.parts.metrics {
+            self.served(status.as_str(), response.body().size_hint().exact().unwrap_or(0));
+        }
+        if self.parts.log {
+            let _entered = self.span.enter();
+            tracing::info!(
+                method = self.path().map(|_| method_label(&self.method)),
+                path = self.path(),
+                status = status.as_u16(),
+                duration_ms = elapsed.as_secs_f64() * 1e3,
+                "request"
+            );
+        }
+        // After the line, which has the status already.
+        self.span.record("status_code", status.as_u16());
+        response
+    }
+
+    /// A limit of the body that was hit decides what the client hears; an error without a body gets the standard one.
+    fn with_standard_body(&self, response: Response<Body>) -> Response<Body> {
+        let status = response.status();
+        if !(status.is_client_error() || status.is_server_error()) {
+            return response;
+        }
+        if let Some(fault) = self.body.as_ref().and_then(BodyWatch::fault) {
+            return fault.into_response();
+        }
+        if response.body().size_hint().exact() != Some(0) {
+            return response;
+        }
+        let (mut parts, _) = response.into_parts();
+        let (standard, body) = of_status(status).into_parts();
+        parts.headers.remove(http::header::CONTENT_LENGTH);
+        parts.headers.extend(standard.headers);
+        Response::from_parts(parts, body)
+    }
+
+    fn served(&self, status: &str, response_bytes: u64) {
+        self.parts.observer.observe(&Observation::Served {
+            protocol: "http",
+            method: method_label(&self.method),
+            route: label(&self.route),
+            status,
+            elapsed: self.started.elapsed(),
+            request_bytes: self.request_bytes,
+            response_bytes,
+        });
+    }
+}
+
+impl Drop for Exchange {
+    /// A request that was dropped without an answer: its client is gone, or the drain cut it (H-19). Status 499 is what
+    /// proxies call that.
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        if self.parts.metrics {
+            self.served("499", 0);
+        }
+        if self.parts.log {
+            let _entered = self.span.enter();
+            tracing::debug!("request was dropped before its answer");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Fields of events and spans, written as they are visited.
+
+use std::{error::Error as StdError, fmt};
+
+use tracing::field::{Field, Visit};
+
+use super::encode;
+use cqi_core::config::LogFormat;
+
+/// Writes fields one after another: `,"key":value` in JSON, ` key=value` in text.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    pub(super) format: LogFormat,
+    pub(super) out: &'a mut Vec<u8>,
+    /// The names written, each with where its text ends.
+    pub(super) written: &'a mut Vec<(&'static str, usize)>,
+    /// Whether `message` is the event's message or a span's field like any other.
+    pub(super) is_event: bool,
+}
+
+impl Writer<'_> {
+    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Vec<u8>)) {
+        let name = field.name().strip_prefix("r#").unwrap_or(field.name());
+        self.key(name);
+        value(self.out);
+        // A span's `message` is another field than the event's.
+        let name = if name == "message" && !self.is_event {
+            "field_message"
+        } else {
+            name
+        };
+        self.written.push((name, self.out.len()));
+    }
+
+    fn key(&mut self, name: &str) {
+        let clashes = is_standard(name) || (name == "message" && !self.is_event);
+        let prefix = if clashes { "field_" } else { "" };
+        match self.format {
+            LogFormat::Json => {
+                self.out.extend_from_slice(b",\"");
+                self.out.extend_from_slice(prefix.as_bytes());
+                encode::escaped(self.out, name);
+                self.out.extend_from_slice(b"\":");
+            }
+            LogFormat::Text => {
+                self.out.push(b' ');
+                self.out.extend_from_slice(prefix.as_bytes());
+                encode::escaped(self.out, name);
+                self.out.push(b'=');
+            }
+        }
+    }
+}
+
+/// Names that every line has for itself (LOG-4, ML-LOG-8). `error` is left to the fields.
+fn is_standard(name: &str) -> bool {
+    matches!(
+        name,
+        "timestamp"
+            | "level"
+            | "service_name"
+            | "service_version"
+            | "instance"
+            | "trace_id"
+            | "span_id"
+            | "target"
+    )
+}
+
+impl Visit for Writer<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.field(field, |out| encode::float(out, value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.field(field, |out| encode::integer(out, value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.field(field, |out| encode::integer(out, value));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.field(field, |out| encode::integer(out, value));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.field(field, |out| encode::integer(out, value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.field(field, |out| {
+            out.extend_from_slice(if value { b"true" } else { b"false" })
+        });
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.field(field, |out| encode::string(out, value));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn StdError + 'static)) {
+        self.field(field, |out| encode::display(out, Chain(value)));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if self.format == LogFormat::Text && self.is_event && field.name() == "message" {
+            self.out.push(b' ');
+            let _ = fmt::Write::write_fmt(&mut encode::Escaping(self.out), format_args!("{value:?}"));
+            return;
+        }
+        self.field(field, |out| encode::display(out, format_args!("{value:?}")));
+    }
+}
+
+/// An error and its causes on one line.
+struct Chain<'a>(&'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+/// The fields of a span, formatted once, copied into every line below it (LOG-8).
+#[derive(Debug, Default)]
+pub(super) struct SpanFields {
+    text: Vec<u8>,
+    /// Each name with where its text ends.
+    names: Vec<(&'static str, usize)>,
+}
+
+impl SpanFields {
+    /// Room for this many fields of usual length.
+    pub(super) fn with_capacity(fields: usize) -> Self {
+        Self {
+            text: Vec::with_capacity(32 * fields),
+            names: Vec::with_capacity(fields),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    pub(super) fn writer(&mut self, format: LogFormat) -> Writer<'_> {
+        Writer {
+            format,
+            out: &mut self.text,
+            written: &mut self.names,
+            is_event: false,
+        }
+    }
+
+    /// Takes over newer values; the names they do not mention stay.
+    pub(super) fn update(&mut self, mut newer: Self) {
+        for (name, field) in self.iter() {
+            if newer.names.iter().all(|(known, _)| *known != name) {
+                newer.text.extend_from_slice(field);
+                newer.names.push((name, newer.text.len()));
+            }
+        }
+        *self = newer;
+    }
+
+    /// Every name with its text.
+    fn iter(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let mut start = 0;
+        self.names.iter().map(move |(name, end)| {
+            let field = &self.text[start..*end];
+            start = *end;
+            (*name, field)
+        })
+    }
+
+    /// Copies the fields whose names are not in `written` yet.
+    pub(super) fn copy(&self, out: &mut Vec<u8>, written: &mut Vec<(&'static str, usize)>) {
+        let before = written.len();
+        for (name, field) in self.iter() {
+            if written[..before].iter().all(|(known, _)| *known != name) {
+                out.extend_from_slice(field);
+                written.push((name, out.len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Which events are logged. The level can be changed while the program runs.
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use cqi_core::{Result, config::LogFilter};
+use tracing::{
+    Dispatch, Metadata, Subscriber,
+    dispatcher::{self, WeakDispatch},
+    level_filters::LevelFilter,
+    subscriber::Interest,
+};
+use tracing_subscriber::layer::{Context, Layer};
+
+use super::Output;
+
+/// Spans of these levels exist whatever is logged: traces need them.
+const SPANS: LevelFilter = LevelFilter::INFO;
+
+/// Changes the level of the log, and knows what was lost. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LogHandle {
+    shared: Arc<Shared>,
+    output: Arc<Output>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    filter: RwLock<LogFilter>,
+    /// The subscriber this filter is part of, once it is in use.
+    dispatch: OnceLock<WeakDispatch>,
+}
+
+impl LogHandle {
+    pub(crate) fn new(filter: LogFilter, output: Arc<Output>) -> Self {
+        let shared = Shared {
+            filter: RwLock::new(filter),
+            dispatch: OnceLock::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            output,
+        }
+    }
+
+    /// Sets the level, in the words of [`LogConfig::level`](cqi_core::config::LogConfig::level); the next line obeys.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an unknown level; the old one stays.
+    pub fn set_level(&self, level: &str) -> Result<()> {
+        let filter = level.parse::<LogFilter>()?;
+        *self.shared.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+        // Every log statement has remembered whether it is on, and asks the current subscriber again, which on this
+        // thread may be none or another one.
+        if let Some(dispatch) = self.shared.dispatch.get().and_then(WeakDispatch::upgrade) {
+            dispatcher::with_default(&dispatch, tracing::callsite::rebuild_interest_cache);
+        }
+        Ok(())
+    }
+
+    /// How many lines the output did not take.
+    pub fn dropped(&self) -> u64 {
+        self.output.dropped()
+    }
+
+    pub(crate) fn layer(&self) -> FilterLayer {
+        FilterLayer(Arc::clone(&self.shared))
+    }
+
+    pub(crate) fn output(&self) -> &Arc<Output> {
+        &self.output
+    }
+}
+
+/// Decides about events and spans for all layers below it.
+#[derive(Debug)]
+pub(crate) struct FilterLayer(Arc<Shared>);
+
+impl FilterLayer {
+    fn passes(&self, metadata: &Metadata<'_>) -> bool {
+        if metadata.is_span() && *metadata.level() <= SPANS {
+            return true;
+        }
+        let filter = self.0.filter.read().unwrap_or_else(PoisonError::into_inner);
+        *metadata.level() <= level_of(&filter, metadata.target())
+    }
+}
+
+impl<S: Subscriber> Layer<S> for FilterLayer {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        // Weak: the subscriber owns this layer.
+        let _ = self.0.dispatch.set(dispatch.downgrade());
+    }
+
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.passes(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.passes(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let filter = self.0.filter.read().unwrap_or_else(PoisonError::into_inner);
+        let levels = filter.targets.iter().map(|(_, level)| *level);
+        Some(levels.fold(filter.level.max(SPANS), LevelFilter::max))
+    }
+}
+
+/// The level of a target: of the longest configured one that is it or a parent of it.
+fn level_of(filter: &LogFilter, target: &str) -> LevelFilter {
+    let fits = |parent: &str| {
+        target
+            .strip_prefix(parent)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    filter
+        .targets
+        .iter()
+        .find(|(parent, _)| fits(parent))
+        .map_or(filter.level, |(_, level)| *level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_2_the_longest_target_decides() {
+        let filter: LogFilter = "info,cqi_core=debug,cqi_core::event=off".parse().unwrap();
+        for (target, level) in [
+            ("shop", LevelFilter::INFO),
+            ("cqi_core", LevelFilter::DEBUG),
+            ("cqi_core::cache", LevelFilter::DEBUG),
+            ("cqi_core::event::memory", LevelFilter::OFF),
+            ("cqi_corelated", LevelFilter::INFO),
+        ] {
+            assert_eq!(level_of(&filter, target), level, "{target}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The layer that turns events into lines.
+
+use std::{cell::RefCell, sync::Arc};
+
+use cqi_core::config::LogFormat;
+use jiff::Timestamp;
+use tracing::{
+    Event, Level, Subscriber,
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{
+    layer::{Context, Layer},
+    registry::LookupSpan,
+};
+
+use super::{
+    Output, encode,
+    fields::{SpanFields, Writer},
+    time::timestamp,
+};
+use crate::{ServiceIdentity, trace::SpanTrace};
+
+/// A buffer that grew beyond this is given back.
+const KEPT: usize = 64 << 10;
+
+/// What a line is built in. Kept per thread, so that a line allocates nothing.
+#[derive(Debug, Default)]
+struct Line {
+    text: Vec<u8>,
+    written: Vec<(&'static str, usize)>,
+}
+
+thread_local! {
+    static LINE: RefCell<Line> = const { RefCell::new(Line { text: Vec::new(), written: Vec::new() }) };
+}
+
+/// Writes one line per event.
+#[derive(Debug)]
+pub(crate) struct LogLayer {
+    format: LogFormat,
+    output: Arc<Output>,
+    /// The service's fields, formatted once.
+    service: Vec<u8>,
+}
+
+impl LogLayer {
+    pub(crate) fn new(format: LogFormat, output: Arc<Output>, service: &ServiceIdentity) -> Self {
+        let fields = [
+            ("service_name", &service.name),
+            ("service_version", &service.version),
+            ("instance", &service.instance),
+        ];
+        let mut text = Vec::new();
+        for (name, value) in fields {
+            if format == LogFormat::Json && !value.is_empty() {
+                text.extend_from_slice(format!(",\"{name}\":").as_bytes());
+                encode::string(&mut text, value);
+            }
+        }
+        Self {
+            format,
+            output,
+            service: text,
+        }
+    }
+
+    fn write<S>(&self, line: &mut Line, event: &Event<'_>, context: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Line { text, written } = line;
+        text.clear();
+        written.clear();
+        self.begin(text, *event.metadata().level());
+        let innermost = context.event_span(event);
+        if self.format == LogFormat::Json {
+            text.extend_from_slice(&self.service);
+            if let Some(span) = &innermost
+                && let Some(trace) = SpanTrace::of(&span.extensions())
+            {
+                text.extend_from_slice(b",\"trace_id\":\"");
+                encode::hex(text, trace.trace_id.get().to_be_bytes());
+                text.extend_from_slice(b"\",\"span_id\":\"");
+                encode::hex(text, trace.span_id.get().to_be_bytes());
+                text.push(b'"');
+            }
+            text.extend_from_slice(b",\"target\":");
+            encode::string(text, event.metadata().target());
+        } else {
+            encode::escaped(text, event.metadata().target());
+            text.push(b':');
+        }
+        event.record(&mut Writer {
+            format: self.format,
+            out: text,
+            written,
+            is_event: true,
+        });
+        for span in innermost
+            .iter()
+            .flat_map(tracing_subscriber::registry::SpanRef::scope)
+        {
+            if let Some(fields) = span.extensions().get::<SpanFields>() {
+                fields.copy(text, written);
+            }
+        }
+        text.extend_from_slice(if self.format == LogFormat::Json {
+            b"}\n"
+        } else {
+            b"\n"
+        });
+        self.output.write(text);
+    }
+
+    fn begin(&self, text: &mut Vec<u8>, level: Level) {
+        let now = Timestamp::now();
+        if self.format == LogFormat::Json {
+            text.extend_from_slice(b"{\"timestamp\":\"");
+            timestamp(text, now);
+            text.extend_from_slice(b"\",\"level\":\"");
+            text.extend_from_slice(name(level).trim_ascii_end());
+            text.push(b'"');
+        } else {
+            timestamp(text, now);
+            text.push(b' ');
+            text.extend_from_slice(name(level));
+            text.push(b' ');
+        }
+    }
+}
+
+/// The level's name, blanks after it up to five characters.
+fn name(level: Level) -> &'static [u8] {
+    match level {
+        Level::ERROR => b"error",
+        Level::WARN => b"warn ",
+        Level::INFO => b"info ",
+        Level::DEBUG => b"debug",
+        Level::TRACE => b"trace",
+    }
+}
+
+impl<S> Layer<S> for LogLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if attributes.values().is_empty() {
+            return;
+        }
+        let mut fields = SpanFields::with_capacity(attributes.metadata().fields().len());
+        attributes.record(&mut fields.writer(self.format));
+        if let Some(span) = context.span(id)
+            && !fields.is_empty()
+        {
+            span.extensions_mut().replace(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let mut newer = SpanFields::default();
+        values.record(&mut newer.writer(self.format));
+        if let Some(span) = context.span(id) {
+            let mut extensions = span.extensions_mut();
+            match extensions.get_mut::<SpanFields>() {
+                Some(fields) => fields.update(newer),
+                None => drop(extensions.replace(newer)),
+            }
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        LINE.with(|line| match line.try_borrow_mut() {
+            Ok(mut line) => {
+                self.write(&mut line, event, &context);
+                if line.text.capacity() > KEPT {
+                    line.text = Vec::new();
+                }
+            }
+            // A value that logs while it is being logged.
+            Err(_) => self.write(&mut Line::default(), event, &context),
+        });
+    }
+}

@@ -1,0 +1,40 @@
+//! The observer that core and the adapters report to.
+
+use cqi_core::{
+    Result,
+    observe::{Observation, Observer},
+    trace::TraceContext,
+};
+
+use crate::{
+    metrics::{Metrics, Standard},
+    trace,
+};
+
+/// Counts observations and knows the current trace.
+#[derive(Debug)]
+pub(crate) struct TelemetryObserver {
+    standard: Standard,
+}
+
+impl TelemetryObserver {
+    pub(crate) fn new(metrics: &Metrics) -> Result<Self> {
+        Ok(Self {
+            standard: Standard::new(metrics)?,
+        })
+    }
+}
+
+impl Observer for TelemetryObserver {
+    fn observe(&self, observation: &Observation<'_>) {
+        self.standard.record(observation);
+    }
+
+    fn current_trace(&self) -> Option<TraceContext> {
+        trace::current()
+    }
+
+    fn continue_trace(&self, span: &tracing::Span, parent: TraceContext) {
+        trace::continue_trace(span, parent);
+    }
+}

@@ -1,0 +1,102 @@
+use cqi_core::{config::LogFormat, trace::TraceContext};
+use tracing::{debug_span, info, info_span};
+
+use super::Rig;
+
+const INCOMING: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+#[test]
+fn trc_3_a_child_continues_its_parents_trace() {
+    let rig = Rig::new("info");
+    let observer = rig.telemetry.observer();
+    rig.run(|| {
+        assert!(observer.current_trace().is_none());
+        let root = info_span!("root");
+        let (outer, inner) = root.in_scope(|| {
+            let outer = observer.current_trace().unwrap();
+            let inner = info_span!("child").in_scope(|| observer.current_trace().unwrap());
+            (outer, inner)
+        });
+        assert_eq!(outer.trace_id, inner.trace_id);
+        assert_ne!(outer.span_id, inner.span_id);
+        let other = info_span!("root").in_scope(|| observer.current_trace().unwrap());
+        assert_ne!(other.trace_id, outer.trace_id);
+    });
+}
+
+#[test]
+fn trc_4_ml_trc_4_an_incoming_trace_is_continued_in_spans_and_lines() {
+    let rig = Rig::new("info");
+    let observer = rig.telemetry.observer();
+    let parent = TraceContext::parse(INCOMING, Some("vendor=1")).unwrap();
+    let own = rig.run(|| {
+        let span = info_span!("request", method = "GET", status = tracing::field::Empty);
+        observer.continue_trace(&span, parent.clone());
+        span.record("status", 200);
+        span.in_scope(|| {
+            info!("served");
+            info_span!("child").in_scope(|| observer.current_trace().unwrap())
+        })
+    });
+    assert_eq!(
+        (own.trace_id, own.sampled, own.state.as_deref()),
+        (parent.trace_id, true, Some("vendor=1"))
+    );
+    let spans = rig.spans();
+    let request = spans.iter().find(|span| span.name == "request").unwrap();
+    let child = spans.iter().find(|span| span.name == "child").unwrap();
+    assert_eq!(
+        (request.trace_id, request.parent_id),
+        (parent.trace_id, Some(parent.span_id))
+    );
+    assert_eq!(
+        (child.span_id, child.parent_id),
+        (own.span_id, Some(request.span_id))
+    );
+    assert_eq!(
+        request.attributes,
+        [("method", "GET".to_owned()), ("status", "200".to_owned())]
+    );
+    let line = &rig.lines()[0];
+    assert_eq!(line["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(line["span_id"], format!("{:016x}", request.span_id));
+}
+
+#[test]
+fn trc_8_the_root_decides_and_its_children_follow() {
+    for (rate, low, high) in [(0.0, 0, 0), (1.0, 400, 400), (0.5, 100, 300)] {
+        let rig = Rig::with("info", LogFormat::Json, rate);
+        rig.run(|| (0..200).for_each(|_| info_span!("root").in_scope(|| drop(info_span!("child")))));
+        let spans = rig.spans();
+        assert!((low..=high).contains(&spans.len()), "{rate}: {}", spans.len());
+        let of = |name: &str| spans.iter().filter(|span| span.name == name).count();
+        assert_eq!(of("root"), of("child"));
+    }
+    let rig = Rig::with("info", LogFormat::Json, 0.0);
+    let observer = rig.telemetry.observer();
+    rig.run(|| observer.continue_trace(&info_span!("asked"), TraceContext::parse(INCOMING, None).unwrap()));
+    assert_eq!(rig.spans().len(), 1, "the caller's decision holds");
+}
+
+#[test]
+fn traces_do_not_depend_on_the_logs_level() {
+    let rig = Rig::new("error");
+    rig.run(|| {
+        let span = info_span!("kept");
+        span.in_scope(|| info!("not written"));
+        drop(debug_span!("not made"));
+    });
+    let names: Vec<_> = rig.spans().iter().map(|span| span.name).collect();
+    assert_eq!((names, rig.text().as_str()), (vec!["kept"], ""));
+}
+
+#[test]
+fn without_our_subscriber_there_is_no_trace_and_no_panic() {
+    let rig = Rig::new("info");
+    let observer = rig.telemetry.observer();
+    tracing::subscriber::with_default(tracing_subscriber::registry(), || {
+        let span = info_span!("foreign");
+        observer.continue_trace(&span, TraceContext::parse(INCOMING, None).unwrap());
+        span.in_scope(|| assert!(observer.current_trace().is_none()));
+    });
+}

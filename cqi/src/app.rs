@@ -1,0 +1,207 @@
+//! From connected ports and handlers to a runnable app, in the one documented order.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cqi_core::{
+    Result,
+    event::MemoryBus,
+    registry::{KeepAlive, KeepAliveOptions, ServiceInfo},
+    service::{App, DependencyOptions, Lifecycle, Service},
+};
+
+use crate::Cqi;
+
+impl Cqi {
+    /// The runnable app.
+    ///
+    /// Services start in this order, and stop in the reverse: the admin server (metrics, health in detail), services of
+    /// your own, subscribers, the HTTP server, the registration. So shutdown first deregisters, then stops accepting
+    /// requests, then works off what an in-memory bus holds, then stops fetching events and finishes handlers; then
+    /// the bus is flushed and closed, and then pools are closed.
+    ///
+    /// # Errors
+    /// `InvalidInput` for limits or names that break a rule.
+    pub fn app(self) -> Result<App> {
+        let server = &self.config.server;
+        let mut app = App::new(self.metadata.clone())?
+            .shutdown_timeout(server.shutdown_timeout)
+            .drain_delay(server.shutdown_delay)
+            .health(&self.health);
+        for checker in self.checkers.clone() {
+            app = app.dependency(checker, DependencyOptions::default());
+        }
+
+        // Hooks run last registered first: the bus, then pools. Telemetry writes at once and has nothing to flush.
+        let (database, cache, registry) = (self.database(), self.cache(), self.registry());
+        app = app.on_shutdown("close-pools", || async move {
+            database
+                .close()
+                .await
+                .and(cache.close().await)
+                .and(registry.close().await)
+        });
+        let bus = self.bus();
+        app = app.on_shutdown("close-event-bus", || async move { bus.close().await });
+
+        #[cfg(feature = "http")]
+        if let Some(admin) = self.admin_server()? {
+            app = app.service(admin);
+        }
+        #[cfg(feature = "http")]
+        let public = self.public_server()?;
+        for service in self.services {
+            app = app.service(Boxed(service));
+        }
+        for subscriber in self.subscribers {
+            app = app.service(subscriber);
+        }
+        if let Some(bus) = self.volatile {
+            app = app.service(WorkOff {
+                bus,
+                limit: server.shutdown_timeout / 2,
+            });
+        }
+        #[cfg(feature = "http")]
+        if let Some(public) = public {
+            let (bound, config, version) = (
+                public.bound(),
+                self.config.registry.clone(),
+                self.metadata.version.clone(),
+            );
+            let registration = Registration {
+                registry: self.registry,
+                name: self.metadata.name,
+                version,
+                config,
+                bound,
+            };
+            app = app.service(public).service(registration);
+        }
+        Ok(app)
+    }
+
+    /// The server for the service's own routes, if it has any, with the health probes.
+    #[cfg(feature = "http")]
+    fn public_server(&self) -> Result<Option<cqi_http::HttpServer>> {
+        let Some(routes) = self.routes.clone() else {
+            return Ok(None);
+        };
+        let server = &self.config.server;
+        let options = cqi_http::HttpOptions {
+            host: server.host.clone(),
+            port: server.port,
+            header_timeout: server.header_timeout,
+            request_timeout: server.write_timeout,
+            body_timeout: server.read_timeout,
+            write_timeout: server.write_timeout,
+            shutdown_grace: server.shutdown_timeout.mul_f64(2.0 / 3.0),
+            max_body_bytes: server.max_body_bytes,
+            max_header_bytes: server.max_header_bytes,
+            max_headers: server.max_headers,
+            max_connections: server.max_connections,
+            ..cqi_http::HttpOptions::default()
+        };
+        let routes = cqi_http::try_routes(|| routes.merge(cqi_http::probe_router(&self.health)))?;
+        Ok(Some(
+            cqi_http::HttpServer::new("http", routes, options)?.observer(self.observer()),
+        ))
+    }
+
+    /// The server for operators: metrics and health in detail.
+    #[cfg(all(feature = "http", feature = "telemetry"))]
+    fn admin_server(&self) -> Result<Option<cqi_http::HttpServer>> {
+        let metrics = &self.config.metrics;
+        if !metrics.enabled {
+            return Ok(None);
+        }
+        let rendered = self.telemetry.metrics().clone();
+        let routes = cqi_http::try_routes(|| {
+            cqi_http::admin_router(&self.health, &metrics.path, move || rendered.render())
+        })?;
+        let options = cqi_http::HttpOptions::listen(&metrics.host, metrics.port);
+        Ok(Some(cqi_http::HttpServer::new("admin", routes, options)?))
+    }
+
+    #[cfg(all(feature = "http", not(feature = "telemetry")))]
+    fn admin_server(&self) -> Result<Option<cqi_http::HttpServer>> {
+        Ok(None)
+    }
+}
+
+/// A service that is already boxed.
+struct Boxed(Box<dyn Service>);
+
+#[async_trait]
+impl Service for Boxed {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    async fn run(self: Box<Self>, lifecycle: Lifecycle) -> Result<()> {
+        self.0.run(lifecycle).await
+    }
+}
+
+/// Holds the shutdown, between servers and subscribers, until an in-memory bus is worked off: what is left in it when the
+/// process ends is lost.
+struct WorkOff {
+    bus: MemoryBus,
+    limit: Duration,
+}
+
+#[async_trait]
+impl Service for WorkOff {
+    fn name(&self) -> &'static str {
+        "event-bus-drain"
+    }
+
+    async fn run(self: Box<Self>, lifecycle: Lifecycle) -> Result<()> {
+        lifecycle.ready();
+        lifecycle.shutdown().await;
+        if tokio::time::timeout(self.limit, self.bus.idle()).await.is_err() {
+            tracing::error!(
+                events = self.bus.unsettled(),
+                "events in the in-memory bus were not handled in time and are lost"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Registers the HTTP server's address once it is known, and keeps the registration alive.
+#[cfg(feature = "http")]
+struct Registration {
+    registry: Arc<dyn cqi_core::registry::Registry>,
+    name: String,
+    version: String,
+    config: cqi_core::config::RegistryConfig,
+    bound: cqi_http::Bound,
+}
+
+#[cfg(feature = "http")]
+#[async_trait]
+impl Service for Registration {
+    fn name(&self) -> &'static str {
+        "registry"
+    }
+
+    async fn run(mut self: Box<Self>, lifecycle: Lifecycle) -> Result<()> {
+        let bound = self.bound.address().await?;
+        let address = match &*self.config.address {
+            // Listening on every address says nothing about how to be reached.
+            "" if bound.ip().is_unspecified() => "localhost".to_owned(),
+            "" => bound.ip().to_string(),
+            configured => configured.to_owned(),
+        };
+        let info = ServiceInfo::new(self.name, self.version, address, bound.port())
+            .with_health_endpoint("/health/ready");
+        let options = KeepAliveOptions {
+            interval: self.config.heartbeat_interval,
+            ttl: self.config.ttl,
+        };
+        Box::new(KeepAlive::new(self.registry, info, options)?)
+            .run(lifecycle)
+            .await
+    }
+}

@@ -1,0 +1,136 @@
+//! The whole of a service's `main`.
+
+use std::{future::Future, process::ExitCode};
+
+use cqi_core::{
+    Error, Result,
+    config::{Config, Loader},
+};
+
+use crate::Cqi;
+
+/// The exit code for a wrong command line or configuration, as most programs use it.
+const USAGE: u8 = 2;
+
+/// Loads the configuration, connects the ports, lets `build` add handlers, and runs to the exit code.
+///
+/// `defaults` is the service's own configuration as YAML, usually `include_str!("../config.yaml")`. Above it lie the file
+/// that `--config FILE` or `CQI_CONFIG` names, and the environment variables with the prefix `CQI`; see
+/// [`config`](crate::config). `--help` lists every variable, `--check-config` checks the configuration and ends.
+///
+/// Exit codes: 0 after a clean shutdown, 1 after a failure, 2 for a wrong command line or configuration, 130 and 143
+/// after a second signal. Errors before logging works are one line on standard error.
+pub async fn run<F, Fut>(defaults: &str, build: F) -> ExitCode
+where
+    F: FnOnce(Cqi) -> Fut,
+    Fut: Future<Output = Result<Cqi>>,
+{
+    let config = match configuration(defaults, std::env::args().skip(1)) {
+        Ok(Task::Run(config)) => config,
+        Ok(Task::Print(text)) => return print(&text),
+        Err(error) => return fail(&error, USAGE),
+    };
+    let cqi = match Cqi::connect(*config).await {
+        Ok(cqi) => cqi,
+        Err(error) => return fail(&error, 1),
+    };
+    let built = async { build(cqi).await?.app() }.await;
+    match built {
+        Ok(app) => app.run_to_exit().await,
+        Err(error) => {
+            tracing::error!(error = %error.chain(), "failed to start");
+            fail(&error, 1)
+        }
+    }
+}
+
+enum Task {
+    Run(Box<Config>),
+    Print(String),
+}
+
+fn configuration(defaults: &str, mut args: impl Iterator<Item = String>) -> Result<Task> {
+    let mut file = None;
+    let mut check = false;
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--config" => {
+                let path = args
+                    .next()
+                    .ok_or_else(|| Error::invalid_input("--config needs a file name; see --help"))?;
+                file = Some(path);
+            }
+            "--check-config" => check = true,
+            "--help" | "-h" => return Ok(Task::Print(help(defaults)?)),
+            other => {
+                return Err(
+                    Error::invalid_input("unknown argument; see --help").with_context("argument", other)
+                );
+            }
+        }
+    }
+    let mut loader = Loader::new().embedded(defaults).env_prefix("CQI");
+    loader = match file {
+        Some(path) => loader.file(path),
+        None => loader.file_variable("CQI_CONFIG"),
+    };
+    let config = loader.load::<Config>()?.value;
+    Ok(if check {
+        Task::Print("configuration is valid\n".to_owned())
+    } else {
+        Task::Run(Box::new(config))
+    })
+}
+
+fn help(defaults: &str) -> Result<String> {
+    let loader = Loader::new()
+        .embedded(defaults)
+        .env_prefix("CQI")
+        .vars::<&str, &str>([]);
+    let known = loader.describe::<Config>()?;
+    Ok(format!(
+        "Options:\n  --config FILE    read FILE (.yaml, .toml or .json) over the built-in configuration; also CQI_CONFIG\n  \
+         --check-config   check the configuration and end\n  --help           show this\n\n\
+         Environment variables and their defaults:\n{known}"
+    ))
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    // A closed pipe (`--help | head`) is not our failure.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// One line on standard error, for whoever started the process; the log may go elsewhere, or not work yet.
+fn fail(error: &Error, code: u8) -> ExitCode {
+    use std::io::Write;
+    // A configuration's error names everything itself; its cause is the same as a list.
+    let text = if code == USAGE {
+        error.to_string()
+    } else {
+        error.chain().to_string()
+    };
+    let _ = writeln!(std::io::stderr().lock(), "error: {text}");
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args<const N: usize>(args: [&str; N]) -> Result<Task> {
+        configuration("service_name: shop", args.map(String::from).into_iter())
+    }
+
+    #[test]
+    fn arguments_are_checked() {
+        assert!(matches!(args([]), Ok(Task::Run(config)) if config.service_name == "shop"));
+        assert!(matches!(args(["--check-config"]), Ok(Task::Print(_))));
+        assert!(matches!(args(["--help"]), Ok(Task::Print(text)) if text.contains("CQI_SERVER_PORT")));
+        for bad in [&["--config"][..], &["--config", "missing.yaml"], &["--port", "1"]] {
+            let result = configuration("service_name: shop", bad.iter().map(ToString::to_string));
+            assert!(result.is_err_and(|error| error.is_invalid_input()), "{bad:?}");
+        }
+    }
+}
