@@ -390,7 +390,12 @@ pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
         if let Some(found) = current.downcast_ref::<Error>() {
             return Some(found);
         }
-        next = current.source();
+        // An io::Error passes over what it was made of when asked for its source.
+        let inside = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inside {
+            Some(inside) => Some(inside),
+            None => current.source(),
+        };
     }
     None
 }
@@ -568,6 +573,7 @@ mod tests {
         let error = Outer(Error::not_found("asset", "BTC").wrap("a").wrap("b"));
         assert_eq!(kind_of(&error), Kind::NotFound);
         assert_eq!(kind_of(&std::io::Error::other("x")), Kind::Permanent);
+        assert_eq!(kind_of(&std::io::Error::other(Error::temporary("x"))), Kind::Temporary);
     }
 
     #[test]
