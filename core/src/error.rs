@@ -5,146 +5,18 @@
 //! causes. `Display` is one line; the causes are reached through [`std::error::Error::source`] and belong in logs,
 //! never in a response body.
 
+mod kind;
+mod one_line;
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+pub use self::kind::{Code, Kind};
+use self::one_line::OneLine;
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// What can be done about an error. There are exactly five kinds (ERR-1).
-#[allow(clippy::exhaustive_enums)] // the promise is that there will never be a sixth
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Repeating the call gives the same failure.
-    Permanent,
-    /// Repeating the call later may succeed.
-    Temporary,
-    /// What was asked for is not there.
-    NotFound,
-    /// The caller must change the call.
-    InvalidInput,
-    /// The caller is not known, or may not do this.
-    Unauthorized,
-}
-
-/// A finer reason within a [`Kind`], on which clients can branch.
-#[non_exhaustive]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// The thing to be created is already there.
-    AlreadyExists,
-    /// A concurrent change won; the whole operation may be repeated.
-    Conflict,
-    /// The system is not in the state the operation needs.
-    FailedPrecondition,
-    /// The caller is known but lacks the right.
-    PermissionDenied,
-    /// The caller sends too much; see [`Error::retry_after`].
-    RateLimited,
-    /// A deadline passed.
-    Timeout,
-    /// The other side cannot be reached.
-    Unavailable,
-    /// The handle was closed before the call.
-    Closed,
-    /// The backend lacks this capability; nothing was changed.
-    Unsupported,
-    /// A payload, body or batch is over its limit.
-    TooLarge,
-    /// Stored or received data cannot be decoded.
-    Undecodable,
-    /// A bounded resource (pool, queue, memory) has no room.
-    Exhausted,
-    /// The operation was given up because its task is being shut down or was cancelled.
-    Cancelled,
-    /// Code of ours or of a handler panicked; the panic was caught.
-    Panicked,
-}
-
-impl Kind {
-    /// The HTTP status of this kind (ERR-6).
-    pub const fn http_status(self) -> u16 {
-        match self {
-            Self::Permanent => 500,
-            Self::Temporary => 503,
-            Self::NotFound => 404,
-            Self::InvalidInput => 400,
-            Self::Unauthorized => 401,
-        }
-    }
-
-    /// The gRPC status number of this kind (ERR-7), as in `google.rpc.Code`.
-    pub const fn grpc_code(self) -> i32 {
-        match self {
-            Self::Permanent => 13,
-            Self::Temporary => 14,
-            Self::NotFound => 5,
-            Self::InvalidInput => 3,
-            Self::Unauthorized => 16,
-        }
-    }
-
-    /// The stable name clients see, for example `NOT_FOUND` (ERR-9).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Permanent => "PERMANENT",
-            Self::Temporary => "TEMPORARY",
-            Self::NotFound => "NOT_FOUND",
-            Self::InvalidInput => "INVALID_INPUT",
-            Self::Unauthorized => "UNAUTHORIZED",
-        }
-    }
-}
-
-impl Code {
-    /// The stable name clients see, for example `ALREADY_EXISTS`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AlreadyExists => "ALREADY_EXISTS",
-            Self::Conflict => "CONFLICT",
-            Self::FailedPrecondition => "FAILED_PRECONDITION",
-            Self::PermissionDenied => "PERMISSION_DENIED",
-            Self::RateLimited => "RATE_LIMITED",
-            Self::Timeout => "TIMEOUT",
-            Self::Unavailable => "UNAVAILABLE",
-            Self::Closed => "CLOSED",
-            Self::Unsupported => "UNSUPPORTED",
-            Self::TooLarge => "TOO_LARGE",
-            Self::Undecodable => "UNDECODABLE",
-            Self::Exhausted => "EXHAUSTED",
-            Self::Cancelled => "CANCELLED",
-            Self::Panicked => "PANICKED",
-        }
-    }
-
-    /// The HTTP status that refines the kind's, if this code has one.
-    const fn http_status(self) -> Option<u16> {
-        match self {
-            Self::AlreadyExists | Self::Conflict => Some(409),
-            Self::FailedPrecondition => Some(412),
-            Self::PermissionDenied => Some(403),
-            Self::RateLimited => Some(429),
-            Self::Timeout => Some(504),
-            Self::TooLarge => Some(413),
-            Self::Unsupported => Some(501),
-            _ => None,
-        }
-    }
-
-    /// The gRPC status that refines the kind's, if this code has one.
-    const fn grpc_code(self) -> Option<i32> {
-        match self {
-            Self::AlreadyExists => Some(6),
-            Self::Conflict => Some(10),
-            Self::FailedPrecondition => Some(9),
-            Self::PermissionDenied => Some(7),
-            Self::RateLimited | Self::Exhausted | Self::TooLarge => Some(8),
-            Self::Timeout => Some(4),
-            Self::Unsupported => Some(12),
-            Self::Cancelled => Some(1),
-            _ => None,
-        }
-    }
-}
 
 type Cause = Arc<dyn StdError + Send + Sync>;
 
@@ -390,7 +262,14 @@ pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
         if let Some(found) = current.downcast_ref::<Error>() {
             return Some(found);
         }
-        next = current.source();
+        // An io::Error passes over what it was made of when asked for its source.
+        let inside = current
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        next = match inside {
+            Some(inside) => Some(inside),
+            None => current.source(),
+        };
     }
     None
 }
@@ -433,25 +312,6 @@ impl fmt::Display for Error {
     }
 }
 
-/// Writes text with its control characters escaped, so that one error stays one line.
-struct OneLine<'a>(&'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while let Some(at) = rest.find(char::is_control) {
-            let (plain, tail) = rest.split_at(at);
-            f.write_str(plain)?;
-            let mut chars = tail.chars();
-            if let Some(control) = chars.next() {
-                write!(f, "{}", control.escape_default())?;
-            }
-            rest = chars.as_str();
-        }
-        f.write_str(rest)
-    }
-}
-
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
@@ -491,106 +351,5 @@ pub trait ResultExt<T> {
 impl<T> ResultExt<T> for Result<T> {
     fn context(self, message: impl Into<Cow<'static, str>>) -> Result<T> {
         self.map_err(|error| error.wrap(message))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("outer")]
-    struct Outer(#[source] Error);
-
-    fn all() -> [(Error, Kind, u16, i32, &'static str); 5] {
-        [
-            (Error::permanent("x"), Kind::Permanent, 500, 13, "PERMANENT"),
-            (Error::temporary("x"), Kind::Temporary, 503, 14, "TEMPORARY"),
-            (Error::not_found("asset", 7), Kind::NotFound, 404, 5, "NOT_FOUND"),
-            (
-                Error::invalid_input("x"),
-                Kind::InvalidInput,
-                400,
-                3,
-                "INVALID_INPUT",
-            ),
-            (
-                Error::unauthorized("x"),
-                Kind::Unauthorized,
-                401,
-                16,
-                "UNAUTHORIZED",
-            ),
-        ]
-    }
-
-    #[test]
-    fn err_1_2_6_7_each_constructor_gives_its_kind_and_statuses() {
-        for (error, kind, http, grpc, name) in all() {
-            assert_eq!(error.kind(), kind);
-            assert_eq!(
-                (error.http_status(), error.grpc_code(), error.wire_code()),
-                (http, grpc, name)
-            );
-            let is = [
-                error.is_permanent(),
-                error.is_temporary(),
-                error.is_not_found(),
-                error.is_invalid_input(),
-                error.is_unauthorized(),
-            ];
-            assert_eq!(is.iter().filter(|yes| **yes).count(), 1);
-        }
-    }
-
-    #[test]
-    fn err_3_wrap_keeps_kind_code_flags_and_chain() {
-        let inner = Error::temporary("cut off")
-            .with_code(Code::Unavailable)
-            .maybe_applied()
-            .with_retry_after(Duration::from_secs(3))
-            .with_source(std::io::Error::other("reset by peer"));
-        let wrapped = inner.wrap("publish").wrap("place order");
-        assert_eq!(
-            (wrapped.kind(), wrapped.code()),
-            (Kind::Temporary, Some(Code::Unavailable))
-        );
-        assert!(wrapped.may_have_applied());
-        assert_eq!(wrapped.retry_after(), Some(Duration::from_secs(3)));
-        assert_eq!(
-            wrapped.chain().to_string(),
-            "place order: publish: cut off: reset by peer"
-        );
-    }
-
-    #[test]
-    fn err_4_kind_is_found_through_foreign_wrappers() {
-        let error = Outer(Error::not_found("asset", "BTC").wrap("a").wrap("b"));
-        assert_eq!(kind_of(&error), Kind::NotFound);
-        assert_eq!(kind_of(&std::io::Error::other("x")), Kind::Permanent);
-    }
-
-    #[test]
-    fn err_5_any_error_can_be_typed_and_stays_reachable() {
-        let error = Error::from_source(Kind::Temporary, "read", std::io::Error::other("disk"));
-        let source = StdError::source(&error).unwrap();
-        assert!(source.downcast_ref::<std::io::Error>().is_some());
-    }
-
-    #[test]
-    fn codes_refine_statuses() {
-        let error = Error::permanent("x").with_code(Code::AlreadyExists);
-        assert_eq!(
-            (error.http_status(), error.grpc_code(), error.wire_code()),
-            (409, 6, "ALREADY_EXISTS")
-        );
-        let error = Error::temporary("x").with_code(Code::Unavailable);
-        assert_eq!((error.http_status(), error.grpc_code()), (503, 14));
-    }
-
-    #[test]
-    fn display_is_one_line() {
-        let error = Error::invalid_input("bad\nkey\r\u{1b}[31m").with_context("key", "a\tb");
-        assert_eq!(error.to_string(), "bad\\nkey\\r\\u{1b}[31m (key=a\\tb)");
     }
 }

@@ -18,6 +18,8 @@ const USAGE: u8 = 2;
 /// that `--config FILE` or `CQI_CONFIG` names, and the environment variables with the prefix `CQI`; see
 /// [`config`](crate::config). `--help` lists every variable, `--check-config` checks the configuration and ends.
 ///
+/// Panics are logged with their place only; set a hook of your own inside `build` to see more.
+///
 /// Exit codes: 0 after a clean shutdown, 1 after a failure, 2 for a wrong command line or configuration, 130 and 143
 /// after a second signal. Errors before logging works are one line on standard error.
 pub async fn run<F, Fut>(defaults: &str, build: F) -> ExitCode
@@ -30,6 +32,7 @@ where
         Ok(Task::Print(text)) => return print(&text),
         Err(error) => return fail(&error, USAGE),
     };
+    std::panic::set_hook(Box::new(log_panic));
     let cqi = match Cqi::connect(*config).await {
         Ok(cqi) => cqi,
         Err(error) => return fail(&error, 1),
@@ -42,6 +45,13 @@ where
             fail(&error, 1)
         }
     }
+}
+
+/// Says where a panic was, never its text: that may hold what a client sent (H-18). Whoever catches the panic says what
+/// became of the request or the event.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(location, "panic");
 }
 
 enum Task {

@@ -41,6 +41,15 @@ impl Bus {
         }
     }
 
+    /// On several threads and by the real clock, as adapters of servers are tested.
+    pub(crate) fn real_time() -> Self {
+        let (step, quiet) = (Duration::from_millis(200), Duration::from_millis(150));
+        Self {
+            profile: Profile::real().quick().with_step(step).with_quiet(quiet),
+            ..Self::memory()
+        }
+    }
+
     pub(crate) fn quick(wrap: impl FnOnce(Arc<dyn EventBus>) -> Arc<dyn EventBus>) -> Self {
         Self {
             bus: wrap(Arc::new(MemoryBus::default())),

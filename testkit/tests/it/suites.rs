@@ -6,6 +6,13 @@ mod event_bus {
     cqi_testkit::event_bus_suite!(Bus::memory(), lacks: [dedup, replay, durability]);
 }
 
+/// As an adapter of a server is tested: on several threads, by the real clock.
+mod event_bus_in_real_time {
+    use crate::harness::Bus;
+
+    cqi_testkit::event_bus_suite!(Bus::real_time(), lacks: [dedup, replay, durability]);
+}
+
 mod cache {
     use crate::harness::Entries;
 

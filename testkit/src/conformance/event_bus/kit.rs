@@ -236,7 +236,7 @@ fn summary(deliveries: &[Delivery]) -> Vec<(String, u32)> {
         .collect()
 }
 
-/// Fails if more events came twice than the harness allows. Prints the ratio, which is part of the report.
+/// Fails, with the ratio, if more events came twice than the harness allows.
 pub(super) fn within_duplicate_bound<H: EventBusHarness>(h: &H, seen: &HashMap<usize, usize>) -> Outcome {
     let total: usize = seen.values().sum();
     let ratio = ratio(total - seen.len(), seen.len());

@@ -1,0 +1,186 @@
+//! From publish to handled, inside one process: the memory bus beside channels.
+//!
+//! The bus gives every delivery to its handler until it is acknowledged, so the channels it is measured against say of
+//! each message that it was handled, too (`+ack`). Plain channels, which lose what was not handled, stand beside them.
+
+mod channels;
+mod check;
+mod cqi;
+mod stuck;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use tokio::{sync::mpsc, time::Instant};
+
+use self::{
+    channels::{AckedBroadcast, AckedMpsc, PlainBroadcast, PlainMpsc},
+    check::Check,
+    cqi::Cqi,
+};
+use crate::{
+    measure::{Clock, SIZES, Took, payload},
+    report::{Report, Target},
+};
+
+/// What a consumer does with a message of its group.
+type Handler = Arc<dyn Fn(usize, &Bytes) + Send + Sync>;
+
+/// How many messages a channel holds, and how many may be unacknowledged.
+const CAPACITY: usize = 1024;
+
+const PEERS: [&str; 5] = [
+    "cqi",
+    "tokio-mpsc+ack",
+    "tokio-broadcast+ack",
+    "tokio-mpsc",
+    "tokio-broadcast",
+];
+
+/// Who consumes.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    name: &'static str,
+    groups: usize,
+    /// Handlers at once in each group.
+    concurrency: usize,
+    /// Messages have one of this many keys, and come in order per key; 0: no keys.
+    keys: usize,
+}
+
+const SHAPES: [Shape; 4] = [
+    Shape {
+        name: "1x1",
+        groups: 1,
+        concurrency: 1,
+        keys: 0,
+    },
+    Shape {
+        name: "1x4",
+        groups: 4,
+        concurrency: 1,
+        keys: 0,
+    },
+    Shape {
+        name: "1x1 concurrency 8",
+        groups: 1,
+        concurrency: 8,
+        keys: 0,
+    },
+    Shape {
+        name: "1x1 concurrency 8, 1000 keys",
+        groups: 1,
+        concurrency: 8,
+        keys: 1000,
+    },
+];
+
+/// One way to get messages from a publisher to every group.
+trait Bus: Sized + Send {
+    /// Starts the consumers.
+    fn start(shape: Shape, handler: Handler) -> impl Future<Output = Self> + Send;
+    /// Hands over one message, as soon as there is room.
+    fn publish(&mut self, number: usize, payload: Bytes) -> impl Future<Output = ()> + Send;
+    /// Waits until every group has handled, and where it does so, acknowledged, every message.
+    fn settled(&mut self) -> impl Future<Output = ()> + Send;
+    /// Ends the consumers.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Every case once for every peer.
+pub(crate) async fn round(report: &mut Report) {
+    for shape in SHAPES {
+        for size in SIZES {
+            for peer in report.peers(&PEERS) {
+                match peer {
+                    "cqi" => case::<Cqi>(report, peer, shape, size).await,
+                    "tokio-mpsc+ack" => case::<AckedMpsc>(report, peer, shape, size).await,
+                    _ if shape.concurrency > 1 => {} // a worker pool behind one channel is measured once
+                    "tokio-broadcast+ack" => case::<AckedBroadcast>(report, peer, shape, size).await,
+                    "tokio-mpsc" => case::<PlainMpsc>(report, peer, shape, size).await,
+                    _ => case::<PlainBroadcast>(report, peer, shape, size).await,
+                }
+            }
+            targets(report, shape, size);
+        }
+    }
+    if report.has("cqi") {
+        stuck::round(report).await;
+    }
+    report.note(
+        "+ack: every message is acknowledged by itself, at most 1024 are unacknowledged, as with the bus",
+    );
+    report.note("p50, p99: publish to handler in a closed loop; the next is published when every group has handled the last");
+}
+
+fn targets(report: &mut Report, shape: Shape, size: usize) {
+    match (shape.name, size) {
+        ("1x1", 256) => report.target("1x1", size, "op/s", Target::AtLeast(0.5, "tokio-mpsc+ack")),
+        ("1x4", 256) => report.target("1x4", size, "op/s", Target::AtLeast(0.5, "tokio-broadcast+ack")),
+        _ => {}
+    }
+    if shape.concurrency == 1 {
+        let case = format!("{} p99", shape.name);
+        report.target(&case, size, "us", Target::AtMost(3.0, "tokio-mpsc+ack"));
+    }
+}
+
+async fn case<B: Bus>(report: &mut Report, peer: &'static str, shape: Shape, size: usize) {
+    let total = report.count(if shape.groups == 1 { 200_000 } else { 100_000 });
+    throughput::<B>(shape, size, total / 10).await;
+    let took = throughput::<B>(shape, size, total).await;
+    report.rate(shape.name, peer, size, total, took);
+    if shape.concurrency == 1 {
+        latency::<B>(shape, size, report.count(2_000)).await;
+        let mut nanos = latency::<B>(shape, size, report.count(20_000)).await;
+        report.latency(shape.name, peer, size, 50, &mut nanos);
+        report.latency(shape.name, peer, size, 99, &mut nanos);
+    }
+}
+
+/// Publishes as fast as there is room, until all is handled.
+async fn throughput<B: Bus>(shape: Shape, size: usize, total: usize) -> Took {
+    let check = Arc::new(Check::new(shape, size));
+    let seen = Arc::clone(&check);
+    let mut bus = B::start(shape, Arc::new(move |group, payload| seen.saw(group, payload))).await;
+    let clock = Clock::start();
+    for i in 0..total {
+        bus.publish(i, payload(i, size)).await;
+    }
+    bus.settled().await;
+    let took = clock.stop();
+    bus.close().await;
+    check.saw_all(total);
+    took
+}
+
+/// Publishes the next message when every group has handled the last. Returns nanoseconds from publish to handler.
+async fn latency<B: Bus>(shape: Shape, size: usize, total: usize) -> Vec<u64> {
+    let epoch = Instant::now();
+    let now = move || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let published = Arc::new(AtomicU64::new(0));
+    let (handled, mut all) = mpsc::channel(64);
+    let since = Arc::clone(&published);
+    let handler = move |_: usize, _: &Bytes| {
+        let took = now() - since.load(Relaxed);
+        handled
+            .try_send(took)
+            .expect("one message of each group at a time");
+    };
+    let mut bus = B::start(shape, Arc::new(handler)).await;
+    let mut nanos = Vec::with_capacity(total * shape.groups);
+    for i in 0..total {
+        let payload = payload(i, size);
+        published.store(now(), Relaxed);
+        bus.publish(i, payload).await;
+        for _ in 0..shape.groups {
+            nanos.push(all.recv().await.expect("a consumer that runs"));
+        }
+    }
+    bus.settled().await;
+    bus.close().await;
+    nanos
+}

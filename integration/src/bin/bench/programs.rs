@@ -1,0 +1,42 @@
+//! A small program per suite, for a comparison that runs programs of many languages side by side.
+
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
+
+use crate::args::Suite;
+
+/// Writes the programs into `folder`, which is made if it is missing. Each runs every case of cqi once and obeys the
+/// environment variable `SCALE`.
+pub(crate) fn write(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let bench = std::env::current_exe()?;
+    let bench = quoted(bench.to_str().ok_or(io::ErrorKind::InvalidFilename)?);
+    for suite in Suite::ALL {
+        let name = suite.name();
+        let path = folder.join(name);
+        let line = format!("{bench} {name} --json --peer cqi --rounds 1 --scale \"${{SCALE:-1}}\"");
+        fs::write(&path, format!("#!/bin/sh\nexec {line}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// `text` as one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_suite_gets_a_program() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path()).unwrap();
+        for suite in Suite::ALL {
+            let script = fs::read_to_string(folder.path().join(suite.name())).unwrap();
+            assert!(script.contains(&format!(" {} --json", suite.name())), "{script}");
+        }
+        assert_eq!(quoted("a'b"), r"'a'\''b'");
+    }
+}
