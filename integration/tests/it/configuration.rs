@@ -70,7 +70,7 @@ async fn the_command_line_is_checked_and_helps() {
         "CQI_SERVER_PORT",
         "CQI_DATABASE_URL",
         "CQI_EVENT_BUS_URL",
-        "LOG_LEVEL",
+        "CQI_LOGGING_LEVEL",
     ] {
         assert!(help.log.contains(variable), "no {variable} in {}", help.log);
     }

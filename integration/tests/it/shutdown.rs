@@ -9,7 +9,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Quickstart, Tables, position, post, until};
+use crate::support::{Client, Quickstart, Tables, database_folder, position, post, until};
 
 const KEEPING: usize = 20;
 const RECONNECTING: usize = 4;
@@ -18,6 +18,7 @@ const QUIET: &str = "warn,cqi_http::server=info,cqi_core::service=info";
 /// What one client was told.
 #[derive(Debug, Default)]
 struct Told {
+    portfolio: String,
     /// The last accepted quantity of each asset.
     last: BTreeMap<String, u64>,
     accepted: i64,
@@ -29,7 +30,7 @@ struct Told {
 
 #[tokio::test]
 async fn f_life_01_a_shutdown_under_load_loses_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = database_folder();
     let file = folder.path().join("positions.db");
     let settings = [("LOG_LEVEL", QUIET), ("CQI_SERVER_SHUTDOWN_TIMEOUT", "20s")];
     let service = Quickstart::start_on(&file, &settings).await;
@@ -62,26 +63,21 @@ async fn f_life_01_a_shutdown_under_load_loses_nothing() {
     let tables = Tables::read(&file).await;
     let accepted: i64 = told.iter().map(|told| told.accepted).sum();
     let mut expected = Vec::new();
-    for (number, told) in told.iter().enumerate() {
-        let rows = told
-            .last
-            .iter()
-            .map(|(asset, n)| (portfolio(number), asset.clone(), n.to_string()));
+    for told in &told {
+        let row = |(asset, n): (&String, &u64)| (told.portfolio.clone(), asset.clone(), n.to_string());
+        let rows = told.last.iter().map(row);
         expected.extend(rows);
     }
     expected.sort();
     assert_eq!(tables.positions, expected);
-    let mut summaries: Vec<_> = told
-        .iter()
-        .enumerate()
-        .map(|(number, told)| {
-            (
-                portfolio(number),
-                i64::try_from(told.last.len()).unwrap(),
-                told.accepted,
-            )
-        })
-        .collect();
+    let of_one = |told: &Told| {
+        (
+            told.portfolio.clone(),
+            i64::try_from(told.last.len()).unwrap(),
+            told.accepted,
+        )
+    };
+    let mut summaries: Vec<_> = told.iter().map(of_one).collect();
     summaries.sort();
     assert_eq!(tables.summaries, summaries);
     assert_eq!(tables.counted_events, accepted);
@@ -100,21 +96,20 @@ async fn f_life_01_a_shutdown_under_load_loses_nothing() {
     service.stop().await;
 }
 
-fn portfolio(number: usize) -> String {
-    format!("p{number:02}")
-}
-
 /// Posts rising quantities to assets of its own until nobody listens any more: most clients keep their connection, some
 /// open one for every request.
 async fn write(number: usize, address: SocketAddr, accepted: Arc<AtomicU64>) -> Told {
-    let mut told = Told::default();
+    let mut told = Told {
+        portfolio: format!("p{number:02}"),
+        ..Told::default()
+    };
     let mut quantity = 0;
     // Refused means: the port is closed.
     while let Ok(mut client) = Client::connect(address).await {
         loop {
             quantity += 1;
             let asset = format!("a{}", quantity % 7);
-            let mut request = post(&position(&portfolio(number), &asset, quantity));
+            let mut request = post(&position(&told.portfolio, &asset, quantity));
             if number >= KEEPING {
                 request = request.replacen("\r\n", "\r\nconnection: close\r\n", 1);
             }
@@ -122,7 +117,7 @@ async fn write(number: usize, address: SocketAddr, accepted: Arc<AtomicU64>) -> 
                 Ok(answer) => answer,
                 Err(error) => {
                     told.unanswered.push((
-                        format!("{} {asset} {quantity}", portfolio(number)),
+                        format!("{} {asset} {quantity}", told.portfolio),
                         error.to_string(),
                     ));
                     break;

@@ -5,9 +5,10 @@ mod client;
 mod positions;
 mod process;
 
-use std::{fmt::Debug, future::ready, time::Duration};
+use std::{fmt::Debug, future::ready, path::Path, time::Duration};
 
 use cqi_testkit::eventually;
+use tempfile::TempDir;
 
 pub(crate) use self::{
     alone::alone,
@@ -28,4 +29,16 @@ pub(crate) async fn until<T, E: Debug>(what: &str, mut look: impl FnMut() -> Res
     eventually(what, PATIENCE, || ready(look()))
         .await
         .unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// A folder for a database, in memory where the system has such a place: every commit is synchronised, and on a slow
+/// disk that would be nearly all the time of a test with thousands of them.
+pub(crate) fn database_folder() -> TempDir {
+    let in_memory = Path::new("/dev/shm");
+    if in_memory.is_dir() {
+        tempfile::tempdir_in(in_memory)
+    } else {
+        tempfile::tempdir()
+    }
+    .unwrap()
 }

@@ -1,6 +1,6 @@
 //! Positions on the wire and in the file.
 
-use std::path::Path;
+use std::{fmt::Display, path::Path};
 
 use cqi_core::database::{Database, Executor, ExecutorExt, SqliteDatabase, SqliteOptions, sql};
 use cqi_testkit::eventually;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{PATIENCE, Quickstart, ask};
 
-pub(crate) fn position(portfolio: &str, asset: &str, quantity: impl ToString) -> Value {
+pub(crate) fn position(portfolio: &str, asset: &str, quantity: impl Display) -> Value {
     json!({"portfolio_id": portfolio, "asset_id": asset, "quantity": quantity.to_string()})
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Tables {
 impl Tables {
     pub(crate) async fn read(file: &Path) -> Self {
         let database = SqliteDatabase::open(SqliteOptions::file(file)).await.unwrap();
-        let rows = |text: &str| database.query(sql(text));
+        let rows = |text: &'static str| database.query(sql(text));
         let positions = rows("SELECT portfolio_id, asset_id, quantity FROM positions ORDER BY 1, 2").await;
         let summaries = rows("SELECT portfolio_id, positions, changes FROM summaries ORDER BY 1").await;
         let count = async |table: &str| {
