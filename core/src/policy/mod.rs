@@ -89,7 +89,9 @@ impl Policy {
         T: Send,
     {
         let started = Instant::now();
-        let deadline = started.checked_add(self.deadline).unwrap_or_else(|| started + FAR);
+        let deadline = started
+            .checked_add(self.deadline)
+            .unwrap_or_else(|| started + FAR);
         let mut attempts = 1;
         let running = self.attempts(operation, repeat, &mut attempt, &mut attempts);
         let result = match timeout_at(deadline, running).await {
