@@ -14,9 +14,20 @@ pub struct Report {
 }
 
 #[derive(Debug)]
-struct Verdict {
-    passed: bool,
-    why: String,
+enum Verdict {
+    Passed,
+    NotApplicable,
+    Failed(String),
+}
+
+impl From<Outcome> for Verdict {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Ok(()) => Self::Passed,
+            Err(failure) if failure.is_not_applicable() => Self::NotApplicable,
+            Err(failure) => Self::Failed(failure.to_string()),
+        }
+    }
 }
 
 impl Report {
@@ -39,13 +50,7 @@ impl Report {
     ) {
         let results = cases.iter().map(|case| {
             let harness = harness();
-            let outcome = run(profile(&harness), &harness, case);
-            Verdict {
-                passed: outcome.is_ok(),
-                why: outcome
-                    .err()
-                    .map_or_else(String::new, |failure| failure.to_string()),
-            }
+            Verdict::from(run(profile(&harness), &harness, case))
         });
         self.columns.push((adapter.into(), results.collect()));
         self.cases = cases.iter().map(|case| (case.theme, case.name)).collect();
@@ -53,7 +58,10 @@ impl Report {
 
     /// Adds a liar, the case that has to catch it, and what that case said of it.
     pub fn add_liar(&mut self, liar: impl fmt::Debug, case: &'static str, outcome: &Outcome) {
-        self.liars.push((format!("{liar:?}"), case, outcome.is_err()));
+        let caught = outcome
+            .as_ref()
+            .is_err_and(|failure| !failure.is_not_applicable());
+        self.liars.push((format!("{liar:?}"), case, caught));
     }
 
     /// The failures: adapter, case and why.
@@ -61,8 +69,8 @@ impl Report {
         let mut failures = Vec::new();
         for (adapter, verdicts) in &self.columns {
             for ((_, case), verdict) in self.cases.iter().zip(verdicts) {
-                if !verdict.passed {
-                    failures.push(format!("{adapter}: {case}: {}", verdict.why));
+                if let Verdict::Failed(why) = verdict {
+                    failures.push(format!("{adapter}: {case}: {why}"));
                 }
             }
         }
@@ -89,8 +97,12 @@ impl Report {
         for (at, (theme, case)) in self.cases.iter().enumerate() {
             write!(out, "| {theme} | {} |", case.replace('_', " "))?;
             for (_, verdicts) in &self.columns {
-                let passed = verdicts.get(at).is_some_and(|verdict| verdict.passed);
-                write!(out, " {} |", if passed { "pass" } else { "**fail**" })?;
+                let shown = match verdicts.get(at) {
+                    Some(Verdict::Passed) => "pass",
+                    Some(Verdict::NotApplicable) => "n/a",
+                    Some(Verdict::Failed(_)) | None => "**fail**",
+                };
+                write!(out, " {shown} |")?;
             }
             writeln!(out)?;
         }

@@ -163,7 +163,7 @@ pub trait Deliveries: fmt::Debug + Send + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redelivery {
     /// It failed: again after the pause, with the attempt counted. Needs [`Capabilities::delayed_redelivery`] for a
-    /// pause other than zero.
+    /// pause other than zero; without it such a pause is `Unsupported`, and the delivery stays as it was.
     After(Duration),
     /// It was not tried, because the consumer stops: at once, to anybody, with no attempt counted.
     Release,

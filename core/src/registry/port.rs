@@ -154,7 +154,8 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// The live instances of a name.
     async fn discover(&self, name: &str) -> Result<Vec<Instance>>;
 
-    /// Follows a name: first an `Up` for every live instance, then each change once, in order.
+    /// Follows a name: first an `Up` for every live instance, then each change once, in order. A watcher that falls far
+    /// behind gets the difference to what it knew instead of every change in between.
     async fn watch(&self, name: &str) -> Result<Box<dyn Watch>>;
 
     /// Whether the registry answers.

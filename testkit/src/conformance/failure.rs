@@ -4,13 +4,15 @@ use std::{fmt, panic::Location};
 
 use cqi_core::{Code, Error, Kind};
 
-/// What a case ends with.
+/// What a case ends with. A case that does not apply to an adapter ends with a [`Failure`] that says so
+/// ([`Failure::is_not_applicable`]) and counts as neither passed nor failed.
 pub type Outcome = Result<(), Failure>;
 
 /// Why a case failed, and where.
 pub struct Failure {
     message: String,
     place: &'static Location<'static>,
+    not_applicable: bool,
 }
 
 impl Failure {
@@ -20,7 +22,22 @@ impl Failure {
         Self {
             message: message.into(),
             place: Location::caller(),
+            not_applicable: false,
         }
+    }
+
+    /// The case does not apply to this adapter, for this reason.
+    #[track_caller]
+    pub fn not_applicable(reason: impl Into<String>) -> Self {
+        Self {
+            not_applicable: true,
+            ..Self::new(reason)
+        }
+    }
+
+    /// Whether the case just does not apply.
+    pub fn is_not_applicable(&self) -> bool {
+        self.not_applicable
     }
 
     /// What was wrong.

@@ -13,7 +13,7 @@ use cqi_core::{
     Error, Result,
     cache::{Cache, MemoryCache},
     database::{Database, SqliteDatabase, SqliteOptions},
-    event::{EventBus, MemoryBus},
+    event::{EventBus, MemoryBus, MemoryBusOptions},
     health::{Checker, check_fn},
     registry::{MemoryRegistry, Registry},
 };
@@ -27,6 +27,13 @@ use tokio::sync::OnceCell;
 /// What is put around each handle of a database.
 type Wrap = Box<dyn Fn(Arc<dyn Database>) -> Arc<dyn Database> + Send + Sync>;
 
+/// Room for what the largest case publishes while nobody consumes.
+const BACKLOG: usize = 4096;
+
+fn memory_bus() -> MemoryBus {
+    MemoryBus::new(MemoryBusOptions { capacity: BACKLOG, ..MemoryBusOptions::default() })
+}
+
 /// A [`MemoryBus`].
 pub(crate) struct Bus {
     bus: Arc<dyn EventBus>,
@@ -36,7 +43,7 @@ pub(crate) struct Bus {
 impl Bus {
     pub(crate) fn memory() -> Self {
         Self {
-            bus: Arc::new(MemoryBus::default()),
+            bus: Arc::new(memory_bus()),
             profile: Profile::paused(),
         }
     }
@@ -52,7 +59,7 @@ impl Bus {
 
     pub(crate) fn quick(wrap: impl FnOnce(Arc<dyn EventBus>) -> Arc<dyn EventBus>) -> Self {
         Self {
-            bus: wrap(Arc::new(MemoryBus::default())),
+            bus: wrap(Arc::new(memory_bus())),
             profile: Profile::paused().quick(),
         }
     }
@@ -69,7 +76,7 @@ impl EventBusHarness for Bus {
     }
 
     fn backlog(&self) -> Option<usize> {
-        Some(4096)
+        Some(BACKLOG)
     }
 
     fn closes_apart(&self) -> bool {

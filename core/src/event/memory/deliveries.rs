@@ -3,9 +3,12 @@
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
-use super::{Shared, group::GroupState};
+use super::{
+    Shared,
+    group::{GroupState, Watch},
+};
 use crate::{
     Result,
     event::{Acker, Deliveries, Delivery, Redelivery},
@@ -31,27 +34,12 @@ impl MemoryDeliveries {
             look_again: Box::pin(sleep(ack_deadline)),
         }
     }
-
-    /// Waits until the group has something, or the time has come for what was put off.
-    async fn wait(&mut self, look_again: Option<Instant>) {
-        let Some(at) = look_again else {
-            return self.group.woken().await;
-        };
-        let timer = &mut self.look_again;
-        if timer.deadline() != at || timer.is_elapsed() {
-            timer.as_mut().reset(at);
-        }
-        tokio::select! {
-            biased;
-            () = self.group.woken() => {}
-            () = timer => {}
-        }
-    }
 }
 
 #[async_trait]
 impl Deliveries for MemoryDeliveries {
     async fn next(&mut self, max: usize) -> Option<Result<Vec<Delivery>>> {
+        let mut watch = None;
         loop {
             if self.bus.is_closed() {
                 self.group.wake(); // one wake-up may stand for several members that wait
@@ -61,7 +49,21 @@ impl Deliveries for MemoryDeliveries {
             if !batch.is_empty() {
                 return Some(Ok(batch));
             }
-            self.wait(look_again).await;
+            let watch: &mut Watch<'_> = watch.get_or_insert_with(|| self.group.watch());
+            watch.on = look_again.is_some();
+            let Some(at) = look_again else {
+                self.group.woken().await;
+                continue;
+            };
+            let timer = &mut self.look_again;
+            if timer.deadline() != at || timer.is_elapsed() {
+                timer.as_mut().reset(at);
+            }
+            tokio::select! {
+                biased;
+                () = self.group.woken() => {}
+                () = timer => {}
+            }
         }
     }
 

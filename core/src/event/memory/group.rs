@@ -3,7 +3,10 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ pub(super) struct GroupState {
     capacity: usize,
     state: Mutex<State>,
     wake: Notify,
+    /// Members that wait.
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +101,7 @@ impl GroupState {
             capacity,
             state: Mutex::default(),
             wake: Notify::new(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -114,6 +120,15 @@ impl GroupState {
         self.wake.notified().await;
     }
 
+    /// A member begins to wait.
+    pub(super) fn watch(&self) -> Watch<'_> {
+        self.waiting.fetch_add(1, SeqCst);
+        Watch {
+            group: self,
+            on: false,
+        }
+    }
+
     /// Takes up to `max` deliveries, each leased for `ack_deadline`. Without any, also says when to look again.
     pub(super) fn take(
         group: &Arc<Self>,
@@ -125,7 +140,7 @@ impl GroupState {
         let state = &mut *guard;
         state.return_expired(now);
         state.return_due(now);
-        let had_no_expiry = state.next_expiry.is_none();
+        let watched_until = state.next_expiry;
         let mut batch = Vec::new();
         let mut lease = |state: &mut State, entry: Entry| {
             let (attempt, event) = (entry.attempts + 1, entry.event.clone());
@@ -171,9 +186,11 @@ impl GroupState {
             (expiry, delayed) => expiry.or(delayed.map(|Reverse(delayed)| delayed.due)),
         };
         let more = taken == max && (!state.ready.is_empty() || group.log.has_unread(group.index));
-        let first_lease = had_no_expiry && state.next_expiry.is_some();
+        let ends_earlier = state
+            .next_expiry
+            .is_some_and(|next| watched_until.is_none_or(|until| next < until));
         drop(guard);
-        if more || first_lease {
+        if more || ends_earlier {
             group.wake(); // another member may take the rest, or must watch over this lease
         }
         (batch, look_again)
@@ -235,6 +252,23 @@ impl GroupState {
         let deadline = Instant::now() + ack_deadline;
         lock(&self.state).lease_mut(slot, number)?.deadline = deadline;
         Ok(())
+    }
+}
+
+/// A member that waits, and whether it is the one that looks after leases and pauses in time. When it ends, with work or
+/// cancelled, another member that waits must look after them.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    group: &'a GroupState,
+    pub(super) on: bool,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let others = self.group.waiting.fetch_sub(1, SeqCst) - 1;
+        if self.on && others > 0 {
+            self.group.wake();
+        }
     }
 }
 

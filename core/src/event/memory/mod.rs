@@ -22,7 +22,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -36,20 +36,20 @@ use crate::{Code, Error, Result, name::Topic};
 #[allow(clippy::exhaustive_structs)]
 #[derive(Debug, Clone)]
 pub struct MemoryBusOptions {
-    /// The most events a topic's log, and each group's unsettled set, may hold. Default 4096.
+    /// The most events a topic's log, and each group's unsettled set, may hold. Default 1024.
     pub capacity: usize,
     /// The most bytes a topic's log may hold. Default 64 MiB.
     pub capacity_bytes: usize,
     /// The largest payload, in bytes. Default 1 MiB.
     pub max_payload: usize,
-    /// How long `publish` waits for room before it answers `Temporary`/`Exhausted`. Default 5 s.
+    /// How long `publish`, or a whole batch, waits for room before it answers `Temporary`/`Exhausted`. Default 5 s.
     pub publish_wait: Duration,
 }
 
 impl Default for MemoryBusOptions {
     fn default() -> Self {
         Self {
-            capacity: 4096,
+            capacity: 1024,
             capacity_bytes: 64 << 20,
             max_payload: 1 << 20,
             publish_wait: Duration::from_secs(5),
@@ -139,14 +139,23 @@ impl MemoryBus {
             .map(Arc::clone)
     }
 
-    /// Waits until the log takes the event, or `publish_wait` has passed.
-    async fn append_waiting(&self, log: &Log, event: Event) -> Result<()> {
+    /// Publishes one event, waiting for room until `until`, which is set at the first wait.
+    async fn publish_until(&self, event: Event, until: &mut Option<Instant>) -> Result<()> {
+        self.check_open()?;
+        self.check_size(&event)?;
+        let Some(log) = self.log(event.topic()) else {
+            return Ok(());
+        };
+        let Err(event) = log.append(event) else {
+            return Ok(());
+        };
         let topic = event.topic().clone();
         let wait = self.0.options.publish_wait;
+        let until = *until.get_or_insert_with(|| Instant::now() + wait);
         tokio::select! {
             biased;
             () = self.0.closed.cancelled() => Err(Error::closed("event bus")),
-            appended = timeout(wait, log.append_waiting(event)) => appended.map_err(|_| {
+            appended = timeout_at(until, log.append_waiting(event)) => appended.map_err(|_| {
                 Error::temporary(format!("no room within {wait:?}: a consumer group lags behind"))
                     .with_code(Code::Exhausted)
                     .with_operation("event_bus.publish")
@@ -170,21 +179,14 @@ impl EventBus for MemoryBus {
     }
 
     async fn publish(&self, event: Event) -> Result<()> {
-        self.check_open()?;
-        self.check_size(&event)?;
-        let Some(log) = self.log(event.topic()) else {
-            return Ok(());
-        };
-        match log.append(event) {
-            Ok(()) => Ok(()),
-            Err(event) => self.append_waiting(&log, event).await,
-        }
+        self.publish_until(event, &mut None).await
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
+        let mut until = None; // one wait for the whole batch
         let mut results = Vec::with_capacity(events.len());
         for event in events {
-            results.push(self.publish(event).await);
+            results.push(self.publish_until(event, &mut until).await);
         }
         results
     }

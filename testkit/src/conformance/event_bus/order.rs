@@ -22,7 +22,7 @@ type Log = Arc<Mutex<HashMap<String, Vec<usize>>>>;
 pub async fn order_holds_per_key_under_many_members<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     if scene.bus.capabilities().order == Order::None {
-        return Ok(());
+        return Err(Failure::not_applicable("the bus declares no order"));
     }
     let (keys, each) = (16, scene.profile.count(1_000, 100));
     let log = Log::default();
@@ -83,7 +83,7 @@ async fn read_into(mut reader: Reader, log: Log, quiet: Duration) -> Outcome {
 pub async fn order_holds_within_a_batch<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     if scene.bus.capabilities().order == Order::None {
-        return Ok(());
+        return Err(Failure::not_applicable("the bus declares no order"));
     }
     let mut reader = scene.join().await?;
     let batch = (0..50)
@@ -102,7 +102,7 @@ pub async fn order_holds_within_a_batch<H: EventBusHarness>(h: &H) -> Outcome {
 pub async fn strict_order_holds_across_a_retry<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     if scene.bus.capabilities().order != Order::PerKeyStrict {
-        return Ok(());
+        return Err(Failure::not_applicable("the bus declares no strict order"));
     }
     let mut readers = [scene.join().await?, scene.join().await?];
     for n in 0..20 {
@@ -141,7 +141,7 @@ pub async fn strict_order_holds_across_a_retry<H: EventBusHarness>(h: &H) -> Out
 pub async fn strict_order_holds_across_a_lost_member<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     if scene.bus.capabilities().order != Order::PerKeyStrict {
-        return Ok(());
+        return Err(Failure::not_applicable("the bus declares no strict order"));
     }
     let mut lost = scene.join_as(scene.short_subscription()).await?;
     for n in 0..10 {

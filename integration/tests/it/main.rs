@@ -1,0 +1,16 @@
+//! What crosses crates and processes: the quickstart as the process an operator runs, and the facade as a library.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, which clippy does not recognise as such
+
+mod configuration;
+mod dead_letter;
+mod errors;
+mod example;
+mod footprint;
+mod lifecycle;
+mod load;
+mod shutdown;
+mod shutdown_clients;
+mod startup;
+mod support;
+mod telemetry;
