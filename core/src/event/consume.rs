@@ -26,11 +26,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::feed::Feed;
 use super::{
     Acker, DeadLetter, Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription, lock,
-    settle::Settling,
+    middleware, settle::Settling,
 };
 use crate::{
     Code, Error, Result,
@@ -52,6 +53,9 @@ pub struct ConsumeOptions {
     pub dead_letter: DeadLetter,
     /// How long a delivery may stay unsettled; leases are renewed at a third of it. Default 30 s.
     pub ack_deadline: Duration,
+    /// How long a handler may take; then it is dropped, so it must be cancel-safe, and its event is redelivered. A handler
+    /// that hangs would hold its key for ever. Default 60 s.
+    pub handler_timeout: Duration,
     /// How long running handlers may take to end when the subscription stops. Default 20 s.
     pub drain_timeout: Duration,
 }
@@ -64,6 +68,7 @@ impl Default for ConsumeOptions {
             retry: Retry::default(),
             dead_letter: DeadLetter::Default,
             ack_deadline: Duration::from_secs(30),
+            handler_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(20),
         }
     }
@@ -100,6 +105,12 @@ impl ConsumeOptions {
         self
     }
 
+    /// Sets how long a handler may take.
+    pub fn with_handler_timeout(mut self, handler_timeout: Duration) -> Self {
+        self.handler_timeout = handler_timeout;
+        self
+    }
+
     /// Sets how long running handlers may take to end.
     pub fn with_drain_timeout(mut self, drain_timeout: Duration) -> Self {
         self.drain_timeout = drain_timeout;
@@ -109,14 +120,14 @@ impl ConsumeOptions {
     /// Checks the numbers.
     ///
     /// # Errors
-    /// `InvalidInput` for zero concurrency, batch or ack deadline, or an invalid retry.
+    /// `InvalidInput` for a zero, or an invalid retry.
     pub fn validate(&self) -> Result<()> {
         let why = if self.concurrency == 0 {
             "concurrency must be at least 1"
         } else if self.batch == 0 {
             "batch must be at least 1"
-        } else if self.ack_deadline.is_zero() {
-            "ack_deadline must not be zero"
+        } else if self.ack_deadline.is_zero() || self.handler_timeout.is_zero() {
+            "ack_deadline and handler_timeout must not be zero"
         } else {
             return self.retry.validate();
         };
@@ -161,6 +172,8 @@ impl Consumer {
         let beat = options.ack_deadline / 3;
         let mut heartbeat = interval_at(Instant::now() + beat, beat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A slow broker must not keep the loop below from seeing the shutdown.
+        let mut beats = JoinSet::new();
         let mut drained_at = None;
         let overrun = async |at: Option<Instant>| match at {
             Some(at) => tokio::time::sleep_until(at).await,
@@ -181,7 +194,11 @@ impl Consumer {
                     shared.hand_back().await;
                 }
                 () = overrun(drained_at) => break Err(shared.give_up(&mut workers).await),
-                _ = heartbeat.tick() => shared.extend_all(beat).await,
+                Some(_) = beats.join_next() => {}
+                _ = heartbeat.tick(), if beats.is_empty() => {
+                    let shared = Arc::clone(&shared);
+                    beats.spawn(async move { shared.extend_all(beat).await });
+                }
             }
         };
         shared.hand_back().await;
@@ -304,25 +321,35 @@ impl Shared {
             delivery.attempt(),
             subscription.group.clone(),
         );
-        // The call itself may panic before it makes a future.
-        let handled = AssertUnwindSafe(async { route.handle(message).await })
-            .catch_unwind()
-            .await;
-        let outcome = handled.unwrap_or_else(|_| {
-            observer.observe(&Observation::PanicRecovered { place: "handler" });
-            Err(Error::temporary("handler panicked").with_code(Code::Panicked))
-        });
-        let settling = Settling {
-            bus: &**bus,
-            retry: &options.retry,
-            dead_letter: &options.dead_letter,
-            group: subscription.group.as_str(),
-            delayed_redelivery: bus.capabilities().delayed_redelivery,
-            observer: &**observer,
+        let span = middleware::span(&**observer, &message);
+        let work = async {
+            // The call itself may panic before it makes a future.
+            let handled = AssertUnwindSafe(async { route.handle(message).await }).catch_unwind();
+            let outcome = match timeout(options.handler_timeout, handled).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => {
+                    observer.observe(&Observation::PanicRecovered { place: "handler" });
+                    Err(Error::temporary("handler panicked").with_code(Code::Panicked))
+                }
+                Err(_) => Err(Error::timeout(options.handler_timeout).with_operation("event_bus.handle")),
+            };
+            let settling = Settling {
+                bus: &**bus,
+                retry: &options.retry,
+                dead_letter: &options.dead_letter,
+                group: subscription.group.as_str(),
+                delayed_redelivery: bus.capabilities().delayed_redelivery,
+                observer: &**observer,
+            };
+            if let Err(error) = settling.settle(delivery, outcome).await {
+                // Not settled: the broker gives the event out again after its ack deadline.
+                tracing::warn!(topic = %subscription.topic, error = %error.chain(), "event could not be settled");
+            }
         };
-        if let Err(error) = settling.settle(delivery, outcome).await {
-            // Not settled: the broker gives the event out again after its ack deadline.
-            tracing::warn!(topic = %subscription.topic, error = %error.chain(), "event could not be settled");
+        if span.is_disabled() {
+            work.await
+        } else {
+            work.instrument(span).await
         }
     }
 

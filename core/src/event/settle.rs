@@ -8,6 +8,8 @@
 //! | any other error, undecodable included | dead letter at once, then acknowledged |
 //! | shutdown before the handler ran | handed back, no attempt counted |
 //!
+//! `Temporary` stands for what [`Retry::on`] accepts, which is that by default.
+//!
 //! A dead letter that cannot be published is no settlement: the event is redelivered instead.
 
 use super::{Delivery, Event, EventBus, Redelivery};
@@ -60,7 +62,7 @@ impl Settling<'_> {
             return delivery.ack().await;
         };
         let attempt = delivery.attempt();
-        let passing = error.is_temporary() || error.code() == Some(Code::Panicked);
+        let passing = self.retry.on.accepts(&error) || error.code() == Some(Code::Panicked);
         let topic = delivery.event().topic();
         let Some(target) = self.target(topic) else {
             return self.redeliver(delivery, &error).await;
@@ -103,7 +105,7 @@ impl Settling<'_> {
             .retry
             .backoff()
             .delay(delivery.attempt())
-            .max(error.retry_after().unwrap_or_default());
+            .max(error.retry_after().unwrap_or_default().min(self.retry.max));
         tracing::warn!(
             topic = %delivery.event().topic(), group = self.group, event_id = %delivery.event().id(),
             attempt = delivery.attempt(), delay_ms = pause.as_secs_f64() * 1e3, error = %error.chain(),

@@ -93,7 +93,7 @@ impl Policy {
             .checked_add(self.deadline)
             .unwrap_or_else(|| started + FAR);
         let mut attempts = 1;
-        let running = self.attempts(operation, repeat, &mut attempt, &mut attempts);
+        let running = self.attempts(operation, repeat, deadline, &mut attempt, &mut attempts);
         let result = match timeout_at(deadline, running).await {
             Ok(result) => result,
             Err(_) => Err(Error::timeout(self.deadline).with_operation(operation)),
@@ -113,6 +113,7 @@ impl Policy {
         &self,
         operation: &'static str,
         repeat: Repeat,
+        deadline: Instant,
         attempt: &mut F,
         attempts: &mut u32,
     ) -> Result<T>
@@ -127,11 +128,12 @@ impl Policy {
                 Err(error) => error,
             };
             let unsafe_to_repeat = repeat == Repeat::Unsafe && error.may_have_applied();
-            let Some(delay) = self
+            let delay = self
                 .retry
                 .next_delay(*attempts, &error)
-                .filter(|_| !unsafe_to_repeat)
-            else {
+                .filter(|_| !unsafe_to_repeat);
+            // A pause that leaves no time for an attempt would only hide this error behind a timeout.
+            let Some(delay) = delay.filter(|delay| Instant::now() + *delay < deadline) else {
                 return Err(error);
             };
             retry::report(&*self.observer, operation, *attempts, delay, &error);
@@ -216,13 +218,16 @@ mod tests {
             },
         );
         let started = Instant::now();
-        let error = policy
-            .call("cache.get", Repeat::Safe, || async {
-                Err::<(), _>(Error::temporary("x"))
-            })
-            .await
-            .unwrap_err();
-        assert_eq!(started.elapsed(), Duration::from_millis(2500));
+        let failing = policy.call("cache.get", Repeat::Safe, || async {
+            Err::<(), _>(Error::temporary("x"))
+        });
+        let error = failing.await.unwrap_err();
+        // The second pause would end after the deadline: the error is told, at once.
+        assert_eq!((started.elapsed().as_secs(), error.message()), (1, "x"));
+
+        let hanging = policy.call("cache.get", Repeat::Safe, std::future::pending::<Result<()>>);
+        let error = hanging.await.unwrap_err();
+        assert_eq!(started.elapsed().as_millis() / 10, 350);
         assert_eq!(
             (error.code(), error.may_have_applied()),
             (Some(Code::Timeout), true)

@@ -8,8 +8,8 @@ use crate::{Error, Result};
 pub(super) struct Scan {
     /// The highest `n` of all `$n`.
     pub(super) parameters: usize,
-    /// Whether more follows a `;`.
-    pub(super) several: bool,
+    /// Where each statement after the first begins.
+    pub(super) later: Vec<usize>,
 }
 
 /// Looks at the text outside of quotes and comments.
@@ -18,7 +18,7 @@ pub(super) fn scan(text: &str) -> Result<Scan> {
         return Err(Error::invalid_input("the statement holds a NUL character"));
     }
     let bytes = text.as_bytes();
-    let (mut parameters, mut several, mut ended, mut empty) = (0, false, false, true);
+    let (mut parameters, mut later, mut ended, mut empty) = (0, Vec::new(), false, true);
     let mut at = 0;
     // Where the quote or comment that starts here ends.
     let after = |from: usize, end: &str| {
@@ -27,6 +27,7 @@ pub(super) fn scan(text: &str) -> Result<Scan> {
             .map_or(bytes.len(), |n| from + n + end.len())
     };
     while let Some(&byte) = bytes.get(at) {
+        let here = at;
         let next = bytes.get(at + 1).copied();
         at = match byte {
             b'\'' => after(at + 1, "'"),
@@ -51,7 +52,10 @@ pub(super) fn scan(text: &str) -> Result<Scan> {
         match byte {
             b';' => ended = !empty,
             byte if !byte.is_ascii_whitespace() && !comment => {
-                several |= ended;
+                if ended {
+                    later.push(here);
+                    ended = false;
+                }
                 empty = false;
             }
             _ => {}
@@ -60,7 +64,7 @@ pub(super) fn scan(text: &str) -> Result<Scan> {
     if empty {
         return Err(Error::invalid_input("the statement is empty"));
     }
-    Ok(Scan { parameters, several })
+    Ok(Scan { parameters, later })
 }
 
 fn is_word(byte: u8) -> bool {
@@ -80,6 +84,41 @@ pub(super) fn changes_rows(operation: &str, text: &str) -> bool {
             && text
                 .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
                 .any(|word| is_one_of(word, &WRITES)))
+}
+
+/// Refuses what would begin or end a transaction behind the port's back, in the statements after the first. Inside of
+/// a trigger's body, which `END` closes, nothing can.
+pub(super) fn refuse_later_transaction_control(
+    text: &str,
+    later: &[usize],
+    in_transaction: bool,
+) -> Result<()> {
+    let mut in_trigger = begins_trigger(text);
+    for &start in later {
+        let statement = text.get(start..).unwrap_or_default();
+        let end = statement
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(statement.len());
+        let operation = &statement[..end];
+        if in_trigger {
+            in_trigger = !is_one_of(operation, &["END"]);
+            continue;
+        }
+        refuse_transaction_control(operation, statement, in_transaction)?;
+        in_trigger = begins_trigger(statement);
+    }
+    Ok(())
+}
+
+/// Whether the first statement of a text is a `CREATE TRIGGER`. Whoever hides those words in a comment before it gets a
+/// refusal, not a hole.
+fn begins_trigger(text: &str) -> bool {
+    let mut words = text.split_ascii_whitespace();
+    let mut next_is = |wanted: &[&str]| words.next().is_some_and(|word| is_one_of(word, wanted));
+    next_is(&["CREATE"]) && {
+        let second = text.split_ascii_whitespace().nth(1).unwrap_or_default();
+        is_one_of(second, &["TRIGGER"]) || (next_is(&["TEMP", "TEMPORARY"]) && next_is(&["TRIGGER"]))
+    }
 }
 
 /// Refuses what would begin or end a transaction behind the port's back.
@@ -124,7 +163,12 @@ mod tests {
             ("SELECT 'open", 0, false),
             (" ; SELECT 1", 0, false),
         ] {
-            assert_eq!(scan(text).unwrap(), Scan { parameters, several }, "{text}");
+            let found = scan(text).unwrap();
+            assert_eq!(
+                (found.parameters, !found.later.is_empty()),
+                (parameters, several),
+                "{text}"
+            );
         }
         for bad in [
             "",
@@ -159,6 +203,10 @@ mod tests {
                 refused,
                 "{text}"
             );
+            let hidden = format!("SELECT ';'; -- ;\n {text};");
+            let later = scan(&hidden).unwrap().later;
+            let result = refuse_later_transaction_control(&hidden, &later, in_transaction);
+            assert_eq!(result.is_err(), refused, "{hidden}");
         }
     }
 }

@@ -95,6 +95,7 @@ impl Checked {
     pub(super) fn new(statement: Statement, in_transaction: bool) -> Result<Self> {
         check::refuse_transaction_control(statement.operation(), statement.text(), in_transaction)?;
         let scan = check::scan(statement.text())?;
+        check::refuse_later_transaction_control(statement.text(), &scan.later, in_transaction)?;
         let (text, values) = statement.into_parts();
         if scan.parameters != values.len() {
             return Err(Error::invalid_input(format!(
@@ -111,7 +112,7 @@ impl Checked {
             text,
             parameters: values.len(),
             arguments: values::bind(values)?,
-            several: scan.several,
+            several: !scan.later.is_empty(),
         })
     }
 

@@ -297,7 +297,8 @@ async fn a_slow_handler_keeps_its_lease_and_so_do_events_that_wait_behind_it() {
     });
     let options = ConsumeOptions::default()
         .with_concurrency(1)
-        .with_ack_deadline(Duration::from_secs(10));
+        .with_ack_deadline(Duration::from_secs(10))
+        .with_handler_timeout(Duration::from_secs(1000));
     let running = Running::start(router, options).await;
     for number in 0..3 {
         running.send(number, None).await;
@@ -449,5 +450,26 @@ async fn the_memory_bus_tells_when_everything_is_settled() {
         handled += 1;
     }
     assert_eq!(handled, 20);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_hangs_is_cut_and_its_key_goes_on() {
+    let (done, mut all) = mpsc::channel(10);
+    let router = Router::new().on(topic(), move |number: Number| {
+        let done = done.clone();
+        async move {
+            if number.0 == 1 && number.attempt() == 1 {
+                std::future::pending::<()>().await;
+            }
+            done.send((number.0, number.attempt())).await.unwrap();
+            Ok(())
+        }
+    });
+    let options = ConsumeOptions::default().with_handler_timeout(Duration::from_secs(60));
+    let running = Running::start(router, options).await;
+    running.send(1, Some("k")).await;
+    running.send(2, Some("k")).await;
+    assert_eq!([all.recv().await.unwrap(), all.recv().await.unwrap()], [(1, 2), (2, 1)]);
     running.stop().await.unwrap();
 }

@@ -1,8 +1,8 @@
 //! Layers for event handlers. Each is a [`tower::Layer`] over [`Route`](super::Route); your own are as short with
 //! [`from_fn`].
 //!
-//! Order: the layer added last sees the message first. [`Subscriber`](super::Subscriber) puts [`Trace`], [`Measure`] and
-//! [`Log`] around all others, in this order from the outside, so that a log line has its trace and a layer of yours is
+//! Order: the layer added last sees the message first. [`Subscriber`](super::Subscriber) puts the span of [`Trace`],
+//! [`Measure`] and [`Log`] around all others, in this order from the outside, so that a log line has its trace and a layer of yours is
 //! measured and logged.
 
 mod from_fn;
@@ -21,23 +21,22 @@ pub use self::{
     trace::Trace,
 };
 
+pub(super) use self::trace::span;
+
 use std::sync::Arc;
 
 use super::Route;
-use crate::observe::{Observer, Silent};
+use crate::observe::Observer;
 
-/// The standard layers in one: as `Trace`, `Measure` and `Log` around each other, without a box for each.
+/// The standard layers inside the span, in one: as `Measure` and `Log` around each other, without a box for each.
 pub(super) fn standard(route: Route, observer: Option<Arc<dyn Observer>>) -> Route {
     Route::from_fn(move |message| {
         let (route, observer) = (route.clone(), observer.clone());
         async move {
             let handle = |message| log::log(message, |message| route.handle(message));
             match observer.as_deref() {
-                Some(observer) => {
-                    let handle = |message| measure::measure(observer, message, handle);
-                    trace::trace(observer, message, handle).await
-                }
-                None => trace::trace(&Silent, message, handle).await,
+                Some(observer) => measure::measure(observer, message, handle).await,
+                None => handle(message).await,
             }
         }
     })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::from_fn::middleware;
 use crate::{
@@ -30,29 +30,35 @@ impl Trace {
 middleware!(Trace);
 
 /// The middleware itself, over anything that goes on with a message.
-pub(in crate::event) async fn trace<F>(
-    observer: &dyn Observer,
-    message: Message,
-    next: impl FnOnce(Message) -> F,
-) -> Result<()>
+async fn trace<F>(observer: &dyn Observer, message: Message, next: impl FnOnce(Message) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
+    let span = span(observer, &message);
+    if span.is_disabled() {
+        next(message).await
+    } else {
+        next(message).instrument(span).await
+    }
+}
+
+/// The span of a message. The consume loop settles inside it too, so that what becomes of an event is logged under its
+/// trace.
+pub(in crate::event) fn span(observer: &dyn Observer, message: &Message) -> Span {
     let span = tracing::info_span!(
         "process",
         messaging.destination.name = message.event.topic().as_str(),
         messaging.consumer.group.name = message.group.as_str(),
         messaging.message.id = %message.event.id(),
     );
-    if span.is_disabled() {
-        return next(message).await;
+    if !span.is_disabled() {
+        let headers = message.event.headers();
+        let parent = headers
+            .get("traceparent")
+            .and_then(|p| TraceContext::parse(p, headers.get("tracestate")));
+        if let Some(parent) = parent {
+            observer.continue_trace(&span, parent);
+        }
     }
-    let headers = message.event.headers();
-    let parent = headers
-        .get("traceparent")
-        .and_then(|p| TraceContext::parse(p, headers.get("tracestate")));
-    if let Some(parent) = parent {
-        observer.continue_trace(&span, parent);
-    }
-    next(message).instrument(span).await
+    span
 }

@@ -187,11 +187,26 @@ async fn f_db_04_another_processs_change_costs_one_call_per_connection_at_most()
 #[tokio::test]
 async fn several_statements_hide_no_transaction() {
     let db = memory().await;
-    db.execute(sql("INSERT INTO t (v) VALUES ('a'); BEGIN"))
-        .await
-        .unwrap();
-    let mut lease = db.pool.acquire().await.unwrap();
-    assert!(!lease.connection().unwrap().still_in_transaction().await);
+    for text in ["INSERT INTO t (v) VALUES ('a'); BEGIN", "SELECT 1; COMMIT"] {
+        assert!(
+            db.execute(sql(text)).await.unwrap_err().is_invalid_input(),
+            "{text}"
+        );
+    }
+    let tx = db.begin(TxOptions::default()).await.unwrap();
+    let hidden = tx.execute(sql("INSERT INTO t (v) VALUES ('a'); COMMIT")).await;
+    assert!(hidden.unwrap_err().is_invalid_input());
+    tx.rollback().await.unwrap();
+    assert_eq!(db.query(sql("SELECT v FROM t")).await.unwrap(), []);
+    // The END of a trigger ends no transaction.
+    let trigger = "CREATE TABLE u (v); CREATE TRIGGER r AFTER INSERT ON t BEGIN DELETE FROM u; INSERT INTO u VALUES (1); END";
+    db.execute(sql(trigger)).await.unwrap();
+    assert!(
+        db.execute(sql(format!("{trigger}; COMMIT")))
+            .await
+            .unwrap_err()
+            .is_invalid_input()
+    );
 }
 
 #[tokio::test]
