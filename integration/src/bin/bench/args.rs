@@ -1,12 +1,14 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
+
+use crate::http::Kind;
 
 pub(crate) const HELP: &str = "\
 usage: bench [SUITE...] [--json] [--rounds N] [--scale X] [--peer NAME]
        bench --programs DIR
 
-Suites: inproc cache db overhead (default: all).
+Suites: inproc cache db log http overhead (default: all).
 
   --json          one JSON line per figure and round, instead of tables
   --rounds N      how often each figure is taken, all peers in turn (default 5, with --json 1)
@@ -20,6 +22,12 @@ pub(crate) enum Command {
     Help,
     Run(Args),
     Programs(PathBuf),
+    /// What this program asks of itself in processes of their own: a server,
+    Serve(Kind, u16),
+    /// requests to a port over a number of connections,
+    Load(u16, usize, usize),
+    /// and a peer's log lines to a file.
+    LogLines(String, String, usize),
 }
 
 /// What to measure, and how.
@@ -38,11 +46,20 @@ pub(crate) enum Suite {
     Inproc,
     Cache,
     Db,
+    Log,
+    Http,
     Overhead,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 4] = [Self::Inproc, Self::Cache, Self::Db, Self::Overhead];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Inproc,
+        Self::Cache,
+        Self::Db,
+        Self::Log,
+        Self::Http,
+        Self::Overhead,
+    ];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -50,6 +67,8 @@ impl Suite {
             Self::Inproc => "inproc",
             Self::Cache => "cache",
             Self::Db => "db",
+            Self::Log => "log",
+            Self::Http => "http",
             Self::Overhead => "overhead",
         }
     }
@@ -66,7 +85,12 @@ impl Suite {
 
 impl Args {
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
-        let mut args = args;
+        let mut args = args.peekable();
+        let first = args.peek().cloned().unwrap_or_default();
+        if matches!(&*first, "serve" | "load" | "log-line") {
+            return inner(&first, &args.skip(1).collect::<Vec<_>>())
+                .ok_or(format!("{first}: wrong arguments"));
+        }
         let (mut suites, mut json, mut rounds, mut scale, mut peer) = (Vec::new(), false, None, 1.0, None);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -96,7 +120,21 @@ impl Args {
     }
 }
 
-fn number<T: std::str::FromStr>(name: &str, text: &str, valid: impl Fn(&T) -> bool) -> Result<T, String> {
+fn inner(name: &str, args: &[String]) -> Option<Command> {
+    let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    Some(match (name, args) {
+        ("serve", [server, port]) => Command::Serve(kind(server)?, port.parse().ok()?),
+        ("load", [port, connections, total]) => {
+            Command::Load(port.parse().ok()?, connections.parse().ok()?, total.parse().ok()?)
+        }
+        ("log-line", [peer, output, total]) => {
+            Command::LogLines(peer.clone(), output.clone(), total.parse().ok()?)
+        }
+        _ => return None,
+    })
+}
+
+fn number<T: FromStr>(name: &str, text: &str, valid: impl Fn(&T) -> bool) -> Result<T, String> {
     text.parse()
         .ok()
         .filter(valid)

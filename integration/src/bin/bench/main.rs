@@ -12,7 +12,10 @@
 mod args;
 mod cache;
 mod db;
+mod http;
 mod inproc;
+mod log;
+mod log_line;
 mod measure;
 mod overhead;
 mod programs;
@@ -52,6 +55,18 @@ fn main() -> ExitCode {
             on_a_worker(run(args));
             ExitCode::SUCCESS
         }
+        Command::Serve(kind, port) => {
+            on_a_worker(async move { http::serve(kind, port).await.expect("a server that goes on") });
+            ExitCode::SUCCESS
+        }
+        Command::Load(port, connections, total) => {
+            http::load(port, connections, total);
+            ExitCode::SUCCESS
+        }
+        Command::LogLines(peer, output, total) => {
+            log::lines(&peer, &output, total);
+            ExitCode::SUCCESS
+        }
     }
 }
 
@@ -82,6 +97,8 @@ async fn run(args: Args) {
                 Suite::Inproc => inproc::round(&mut report).await,
                 Suite::Cache => cache::round(&mut report).await,
                 Suite::Db => db::round(&mut report).await,
+                Suite::Log => log::round(&mut report).await,
+                Suite::Http => http::round(&mut report).await,
                 Suite::Overhead => overhead::round(&mut report).await,
             }
         }

@@ -65,12 +65,17 @@ fn cpu() -> Duration {
         .sum()
 }
 
-/// Memory of this process that is in RAM, in MiB.
-pub(crate) fn resident() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+/// Memory that is in RAM, in MiB, of the process whose status file of Linux this is.
+pub(crate) fn resident(status: &str) -> f64 {
+    let status = fs::read_to_string(status).expect("the status of a process that runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     kib.expect("VmRSS in kB") / 1024.0
+}
+
+/// Memory of this process that is in RAM, in MiB.
+pub(crate) fn own_resident() -> f64 {
+    resident("/proc/self/status")
 }
 
 /// The `p`th percentile of the samples; sorts them.

@@ -5,7 +5,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 use crate::args::Suite;
 
 /// Writes the programs into `folder`, which is made if it is missing. Each runs every case of cqi once and obeys the
-/// environment variable `SCALE`.
+/// environment variable `SCALE`; `http bare|full PORT` is a server instead.
 pub(crate) fn write(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let bench = std::env::current_exe()?;
@@ -13,7 +13,10 @@ pub(crate) fn write(folder: &Path) -> io::Result<()> {
     for suite in Suite::ALL {
         let name = suite.name();
         let path = folder.join(name);
-        let line = format!("{bench} {name} --json --peer cqi --rounds 1 --scale \"${{SCALE:-1}}\"");
+        let line = match suite {
+            Suite::Http => format!("{bench} serve \"$@\""),
+            _ => format!("{bench} {name} --json --peer cqi --rounds 1 --scale \"${{SCALE:-1}}\""),
+        };
         fs::write(&path, format!("#!/bin/sh\nexec {line}\n"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
@@ -35,7 +38,11 @@ mod tests {
         write(folder.path()).unwrap();
         for suite in Suite::ALL {
             let script = fs::read_to_string(folder.path().join(suite.name())).unwrap();
-            assert!(script.contains(&format!(" {} --json", suite.name())), "{script}");
+            let expected = match suite {
+                Suite::Http => " serve \"$@\"".to_owned(),
+                other => format!(" {} --json", other.name()),
+            };
+            assert!(script.contains(&expected), "{script}");
         }
         assert_eq!(quoted("a'b"), r"'a'\''b'");
     }

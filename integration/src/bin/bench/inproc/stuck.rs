@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    measure::{SIZES, payload, resident},
+    measure::{SIZES, own_resident, payload},
     report::{Report, Target},
 };
 
@@ -52,7 +52,7 @@ async fn fill(report: &mut Report, size: usize) {
         let event = Event::builder(topic.clone()).payload(payload(i, size)).build();
         bus.publish(event.expect("a valid event"))
     };
-    let (empty, mut accepted) = (resident(), 0);
+    let (empty, mut accepted) = (own_resident(), 0);
     let refusal = loop {
         match publish(accepted).await {
             Ok(()) => accepted += 1,
@@ -63,14 +63,14 @@ async fn fill(report: &mut Report, size: usize) {
         refusal.is_temporary() && refusal.code() == Some(Code::Exhausted),
         "{refusal}"
     );
-    let (full, more) = (resident(), report.count(10_000));
+    let (full, more) = (own_resident(), report.count(10_000));
     for i in 0..more {
         match publish(i).await {
             Ok(()) => accepted += 1, // the subscriber took a last batch
             Err(error) => assert_eq!(error.code(), Some(Code::Exhausted)),
         }
     }
-    let after = resident();
+    let after = own_resident();
     stop.cancel();
     let ended = running
         .join_next()
