@@ -10,15 +10,18 @@ use cqi_core::{
     service::{App, DependencyOptions, Lifecycle, Service},
 };
 
-use crate::Cqi;
+#[cfg(feature = "http")]
+use crate::connect::REQUESTS;
+use crate::{Cqi, connect::WORK_OFF};
 
 impl Cqi {
     /// The runnable app.
     ///
-    /// Services start in this order, and stop in the reverse: the admin server (metrics, health in detail), services of
-    /// your own, subscribers, the HTTP server, the registration. So shutdown first deregisters, then stops accepting
-    /// requests, then works off what an in-memory bus holds, then stops fetching events and finishes handlers; then
-    /// the bus is flushed and closed, and then pools are closed.
+    /// Services start in this order, and stop in the reverse: the admin server (metrics, health in detail), subscribers,
+    /// services of your own, the HTTP server, the registration. So shutdown first deregisters, then stops accepting
+    /// requests and ends your services, then works off what an in-memory bus holds, then stops fetching events and
+    /// finishes handlers; then the bus is flushed and closed, and then pools are closed. Half of the shutdown's time
+    /// is for requests in flight, a quarter for the in-memory bus, a fifth for running handlers.
     ///
     /// # Errors
     /// `InvalidInput` for limits or names that break a rule.
@@ -50,17 +53,17 @@ impl Cqi {
         }
         #[cfg(feature = "http")]
         let public = self.public_server()?;
-        for service in self.services {
-            app = app.service(Boxed(service));
-        }
         for subscriber in self.subscribers {
             app = app.service(subscriber);
         }
         if let Some(bus) = self.volatile {
             app = app.service(WorkOff {
                 bus,
-                limit: server.shutdown_timeout / 2,
+                limit: server.shutdown_timeout.mul_f64(WORK_OFF),
             });
+        }
+        for service in self.services {
+            app = app.service(Boxed(service));
         }
         #[cfg(feature = "http")]
         if let Some(public) = public {
@@ -95,7 +98,7 @@ impl Cqi {
             request_timeout: server.write_timeout,
             body_timeout: server.read_timeout,
             write_timeout: server.write_timeout,
-            shutdown_grace: server.shutdown_timeout.mul_f64(2.0 / 3.0),
+            shutdown_grace: server.shutdown_timeout.mul_f64(REQUESTS),
             max_body_bytes: server.max_body_bytes,
             max_header_bytes: server.max_header_bytes,
             max_headers: server.max_headers,
@@ -119,7 +122,11 @@ impl Cqi {
         let routes = cqi_http::try_routes(|| {
             cqi_http::admin_router(&self.health, &metrics.path, move || rendered.render())
         })?;
-        let options = cqi_http::HttpOptions::listen(&metrics.host, metrics.port);
+        let options = cqi_http::HttpOptions {
+            // Nobody waits for a scrape.
+            shutdown_grace: std::time::Duration::from_secs(1).min(self.config.server.shutdown_timeout / 20),
+            ..cqi_http::HttpOptions::listen(&metrics.host, metrics.port)
+        };
         Ok(Some(cqi_http::HttpServer::new("admin", routes, options)?))
     }
 

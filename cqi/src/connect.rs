@@ -40,6 +40,13 @@ pub struct Cqi {
     pub(crate) routes: Option<axum::Router>,
 }
 
+/// How the time of a shutdown is shared out: requests in flight, then an in-memory bus, then running handlers. What is
+/// left is for hooks.
+#[cfg(feature = "http")]
+pub(crate) const REQUESTS: f64 = 0.5;
+pub(crate) const WORK_OFF: f64 = 0.25;
+pub(crate) const SUBSCRIBERS: f64 = 0.2;
+
 impl Cqi {
     /// Starts logs, metrics and traces, and connects every port.
     ///
@@ -47,14 +54,7 @@ impl Cqi {
     /// `InvalidInput` for a configuration that breaks a rule or names a backend that is not compiled in; what an
     /// adapter says when it cannot connect.
     pub async fn connect(config: Config) -> Result<Self> {
-        let mut violations = Violations::default();
-        config.validate(&mut violations);
-        violations.into_result()?;
-        let mut metadata = ServiceMetadata::new(&config.service_name, version(&config));
-        if !config.environment.is_empty() {
-            metadata = metadata.with_environment(&config.environment);
-        }
-        metadata.validate()?;
+        let metadata = check(&config)?;
         #[cfg(feature = "telemetry")]
         let telemetry = telemetry(&config, &metadata)?;
         #[cfg(feature = "telemetry")]
@@ -87,7 +87,14 @@ impl Cqi {
         ];
         let health = Health::new();
         for checker in &checkers {
-            health.register(Arc::clone(checker), CheckOptions::default())?;
+            let options = CheckOptions {
+                timeout: config.health.timeout,
+                ..CheckOptions::default()
+            };
+            health.register(Arc::clone(checker), options)?;
+        }
+        for key in without_effect(&config) {
+            tracing::warn!(key, "configured, but without effect in this version");
         }
         Ok(Self {
             metadata,
@@ -172,7 +179,9 @@ impl Cqi {
     /// # Errors
     /// `InvalidInput` when the group breaks its grammar.
     pub fn subscriber(self, events: Events) -> Result<Self> {
-        let options = ConsumeOptions::default().with_retry(Retry::from(&self.config.retry));
+        let options = ConsumeOptions::default()
+            .with_retry(Retry::from(&self.config.retry))
+            .with_drain_timeout(self.config.server.shutdown_timeout.mul_f64(SUBSCRIBERS));
         self.subscriber_with(events, options)
     }
 
@@ -194,7 +203,8 @@ impl Cqi {
         Ok(self)
     }
 
-    /// Runs a service of your own. Services start in the order they were added, before the servers.
+    /// Runs a service of your own. Services start in the order they were added, after the subscribers and before the HTTP
+    /// server.
     pub fn service(mut self, service: impl Service) -> Self {
         self.services.push(Box::new(service));
         self
@@ -207,6 +217,45 @@ impl fmt::Debug for Cqi {
             .field("service", &self.metadata.name)
             .finish_non_exhaustive()
     }
+}
+
+/// Checks what can be checked without connecting to anything.
+pub(crate) fn check(config: &Config) -> Result<ServiceMetadata> {
+    let mut violations = Violations::default();
+    config.validate(&mut violations);
+    let keys = !config.auth.api_keys.is_empty() || !config.auth.jwt_public_key.is_empty();
+    violations.rule(
+        "auth",
+        !keys,
+        "must be empty: this version authenticates nobody, and a key would protect nothing",
+    );
+    violations.into_result()?;
+    let mut metadata = ServiceMetadata::new(&config.service_name, version(config));
+    if !config.environment.is_empty() {
+        metadata = metadata.with_environment(&config.environment);
+    }
+    metadata.validate()?;
+    wiring::check(config)?;
+    Ok(metadata)
+}
+
+/// What is configured and has no effect in this version, for a warning.
+pub(crate) fn without_effect(config: &Config) -> Vec<&'static str> {
+    let default = Config::default();
+    let mut keys = Vec::new();
+    if config.runner != default.runner {
+        keys.push("runner");
+    }
+    if config.event_bus.topics != default.event_bus.topics {
+        keys.push("event_bus.topics");
+    }
+    if config.tracing.endpoint != default.tracing.endpoint {
+        keys.push("tracing.endpoint");
+    }
+    if config.health.cache != default.health.cache {
+        keys.push("health.cache");
+    }
+    keys
 }
 
 fn policy(config: &Config, deadline: Duration, observer: &Arc<dyn Observer>) -> Policy {

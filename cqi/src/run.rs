@@ -4,10 +4,10 @@ use std::{future::Future, process::ExitCode};
 
 use cqi_core::{
     Error, Result,
-    config::{Config, Loader},
+    config::{Config, Loaded, Loader},
 };
 
-use crate::Cqi;
+use crate::{Cqi, connect};
 
 /// The exit code for a wrong command line or configuration, as most programs use it.
 const USAGE: u8 = 2;
@@ -33,10 +33,14 @@ where
         Err(error) => return fail(&error, USAGE),
     };
     std::panic::set_hook(Box::new(log_panic));
-    let cqi = match Cqi::connect(*config).await {
+    let cqi = match Cqi::connect(config.value).await {
         Ok(cqi) => cqi,
+        Err(error) if error.is_invalid_input() => return fail(&error, USAGE),
         Err(error) => return fail(&error, 1),
     };
+    for warning in &config.warnings {
+        tracing::warn!(warning, "configuration");
+    }
     let built = async { build(cqi).await?.app() }.await;
     match built {
         Ok(app) => app.run_to_exit().await,
@@ -55,7 +59,7 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
 }
 
 enum Task {
-    Run(Box<Config>),
+    Run(Box<Loaded<Config>>),
     Print(String),
 }
 
@@ -84,12 +88,22 @@ fn configuration(defaults: &str, mut args: impl Iterator<Item = String>) -> Resu
         Some(path) => loader.file(path),
         None => loader.file_variable("CQI_CONFIG"),
     };
-    let config = loader.load::<Config>()?.value;
-    Ok(if check {
-        Task::Print("configuration is valid\n".to_owned())
-    } else {
-        Task::Run(Box::new(config))
-    })
+    let config = loader.load::<Config>()?;
+    if !check {
+        return Ok(Task::Run(Box::new(config)));
+    }
+    connect::check(&config.value)?;
+    let unused = connect::without_effect(&config.value);
+    let mut report = String::new();
+    for warning in &config.warnings {
+        report.push_str(&format!("warning: {warning}\n"));
+    }
+    for key in unused {
+        report.push_str(&format!(
+            "warning: {key} is configured, but has no effect in this version\n"
+        ));
+    }
+    Ok(Task::Print(report + "configuration is valid\n"))
 }
 
 fn help(defaults: &str) -> Result<String> {
@@ -135,7 +149,7 @@ mod tests {
 
     #[test]
     fn arguments_are_checked() {
-        assert!(matches!(args([]), Ok(Task::Run(config)) if config.service_name == "shop"));
+        assert!(matches!(args([]), Ok(Task::Run(config)) if config.value.service_name == "shop"));
         assert!(matches!(args(["--check-config"]), Ok(Task::Print(_))));
         assert!(matches!(args(["--help"]), Ok(Task::Print(text)) if text.contains("CQI_SERVER_PORT")));
         for bad in [&["--config"][..], &["--config", "missing.yaml"], &["--port", "1"]] {

@@ -6,11 +6,24 @@ use std::sync::Arc;
 use cqi_core::{
     Error, Result,
     cache::{Cache, MemoryCache, MemoryCacheOptions},
-    config::{CacheConfig, DatabaseConfig, EventBusConfig, RegistryConfig},
+    config::{CacheConfig, Config, DatabaseConfig, EventBusConfig, RegistryConfig},
     database::Database,
-    event::{EventBus, MemoryBus},
+    event::{EventBus, MemoryBus, MemoryBusOptions},
     registry::{MemoryRegistry, Registry},
 };
+
+/// Checks that every backend is compiled in, without connecting to any.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    event_bus(&config.event_bus)?;
+    cache(&config.cache)?;
+    registry(&config.registry)?;
+    let database = config.database.backend();
+    if DATABASES.contains(&database) {
+        Ok(())
+    } else {
+        Err(no_database(database))
+    }
+}
 
 /// A connected bus, and what must be waited for before it goes when its events live in this process only.
 pub(crate) struct Bus {
@@ -21,7 +34,12 @@ pub(crate) struct Bus {
 pub(crate) fn event_bus(config: &EventBusConfig) -> Result<Bus> {
     match config.backend() {
         "memory" => {
-            let bus = MemoryBus::default();
+            // It says itself that it is full, before the policy's deadline leaves everybody guessing.
+            let publish_wait = config.publish_timeout.mul_f64(0.9);
+            let bus = MemoryBus::new(MemoryBusOptions {
+                publish_wait,
+                ..MemoryBusOptions::default()
+            });
             Ok(Bus {
                 port: Arc::new(bus.clone()),
                 volatile: Some(bus),

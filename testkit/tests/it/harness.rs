@@ -31,7 +31,10 @@ type Wrap = Box<dyn Fn(Arc<dyn Database>) -> Arc<dyn Database> + Send + Sync>;
 const BACKLOG: usize = 4096;
 
 fn memory_bus() -> MemoryBus {
-    MemoryBus::new(MemoryBusOptions { capacity: BACKLOG, ..MemoryBusOptions::default() })
+    MemoryBus::new(MemoryBusOptions {
+        capacity: BACKLOG,
+        ..MemoryBusOptions::default()
+    })
 }
 
 /// A [`MemoryBus`].

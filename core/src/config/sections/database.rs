@@ -14,7 +14,7 @@ use crate::secret::Secret;
 pub struct DatabaseConfig {
     /// `sqlite` or `postgres`. Default empty: what `url` says, else `sqlite` in memory, which ends with the process.
     pub backend: String,
-    /// `sqlite://positions.db`, `sqlite://` (in memory), `postgres://user:password@host/database`. Default empty. Parts
+    /// `sqlite://positions.db`, `sqlite::memory:`, `postgres://user:password@host/database`. Default empty. Parts
     /// that a URL leaves out are taken from the fields below.
     pub url: ConnectionUrl,
     /// The server's host. Default `localhost`.

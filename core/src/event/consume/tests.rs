@@ -470,6 +470,9 @@ async fn a_handler_that_hangs_is_cut_and_its_key_goes_on() {
     let running = Running::start(router, options).await;
     running.send(1, Some("k")).await;
     running.send(2, Some("k")).await;
-    assert_eq!([all.recv().await.unwrap(), all.recv().await.unwrap()], [(1, 2), (2, 1)]);
+    assert_eq!(
+        [all.recv().await.unwrap(), all.recv().await.unwrap()],
+        [(1, 2), (2, 1)]
+    );
     running.stop().await.unwrap();
 }
