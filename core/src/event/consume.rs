@@ -13,7 +13,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::feed::Feed;
 use super::{
-    Acker, DeadLetter, Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription,
+    Acker, DeadLetter, Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription, lock,
     settle::Settling,
 };
 use crate::{
@@ -368,9 +368,4 @@ async fn release(delivery: Delivery) {
     if !matches!(released, Ok(Ok(()))) {
         tracing::debug!("delivery not handed back; it comes back after its ack deadline");
     }
-}
-
-/// Locks a mutex that no code of ours can leave poisoned: nothing between lock and unlock panics.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

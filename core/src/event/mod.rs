@@ -39,3 +39,8 @@ pub use self::{
     settle::{DeadLetter, header},
     subscriber::Subscriber,
 };
+
+/// Locks a mutex that no code of ours can leave poisoned: nothing between lock and unlock panics.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -8,7 +8,7 @@ mod retry;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 pub use self::{
     backoff::Backoff,
@@ -28,6 +28,9 @@ pub enum Repeat {
     /// Running it twice may do it twice: it is repeated only if the failed attempt certainly had no effect.
     Unsafe,
 }
+
+/// Thirty years: further than any deadline, and the clock surely reaches that far.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// How calls of a port are bounded, repeated and observed. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -85,18 +88,17 @@ impl Policy {
         Fut: Future<Output = Result<T>> + Send,
         T: Send,
     {
-        let started = (!self.silent).then(Instant::now);
+        let started = Instant::now();
+        let deadline = started
+            .checked_add(self.deadline)
+            .unwrap_or_else(|| started + FAR);
         let mut attempts = 1;
-        let result = match timeout(
-            self.deadline,
-            self.attempts(operation, repeat, &mut attempt, &mut attempts),
-        )
-        .await
-        {
+        let running = self.attempts(operation, repeat, &mut attempt, &mut attempts);
+        let result = match timeout_at(deadline, running).await {
             Ok(result) => result,
             Err(_) => Err(Error::timeout(self.deadline).with_operation(operation)),
         };
-        if let Some(started) = started {
+        if !self.silent {
             self.observer.observe(&Observation::Called {
                 operation,
                 elapsed: started.elapsed(),

@@ -12,10 +12,10 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{lock, log::Log};
+use super::log::Log;
 use crate::{
     Code, Error, Result,
-    event::{Delivery, Event, Redelivery, memory::deliveries::MemoryAcker},
+    event::{Delivery, Event, Redelivery, lock, memory::deliveries::MemoryAcker},
 };
 
 /// A consumer group. Members share it.

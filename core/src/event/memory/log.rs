@@ -10,8 +10,11 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{MemoryBusOptions, group::GroupState, lock};
-use crate::{event::Event, name::Group};
+use super::{MemoryBusOptions, group::GroupState};
+use crate::{
+    event::{Event, lock},
+    name::Group,
+};
 
 /// One topic: publishers append, groups read.
 #[derive(Debug)]
