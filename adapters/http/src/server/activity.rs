@@ -70,9 +70,13 @@ impl Activity {
         (stored > 0).then(|| self.begun + Duration::from_millis(stored - 1))
     }
 
-    /// Whether nothing was ever read.
-    pub(super) fn is_silent(&self) -> bool {
-        self.silent.load(Relaxed)
+    /// Whether the connection has no request, and the client does not learn of a drain but by losing one: HTTP/2 tells it.
+    pub(super) fn may_get_request(&self) -> bool {
+        self.active.load(Relaxed) == 0 && !self.http2.load(Relaxed)
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed) > 0
     }
 
     pub(super) fn drain(&self) {

@@ -61,8 +61,8 @@ pub(super) async fn serve(
                 draining = true;
                 activity.drain();
             }
-            // hyper would close a connection that has not spoken yet, whose request may be on its way.
-            if !draining || told || activity.is_silent() {
+            // hyper would close a connection without a request at once, and one may be on its way.
+            if !draining || told || activity.may_get_request() {
                 break;
             }
             told = true;
@@ -149,7 +149,8 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         let active = self.activity.request(request.version() == Version::HTTP_2);
         // A chunked request may have had a Content-Length as well, which hyper ignores; whatever a proxy made of that,
         // nothing more is read from this connection (H-07, RFC 9112 section 6.3).
-        let close = request.headers().contains_key(header::TRANSFER_ENCODING);
+        // And a drain lets a connection have one last request.
+        let close = request.headers().contains_key(header::TRANSFER_ENCODING) || self.activity.is_draining();
         request.extensions_mut().insert(ConnectInfo(self.peer));
         let response = self.router.clone().call(request);
         Respond {
