@@ -1,27 +1,56 @@
-//! The three calls of the README, on a fresh process.
+//! The calls of the README, and what a newcomer tries next.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Client, Quickstart, ask, position, post, summary};
 
 #[tokio::test]
-async fn the_three_calls_of_the_readme_answer_as_printed() {
+async fn the_calls_of_the_readme_answer_as_printed() {
+    let calls = calls_of_the_readme();
+    assert_eq!(calls.len(), 3, "{calls:?}");
     let service = Quickstart::start(&[]).await;
-    let stored = json!({"portfolio_id": "p1", "asset_id": "BTC", "quantity": "1.50"});
-
-    let answer = ask(service.http(), post(&position("p1", "BTC", "1.50"))).await;
-    assert_eq!((answer.status, answer.json()), (201, stored.clone()));
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-
-    let mut client = Client::connect(service.http()).await.unwrap();
-    let answer = client.get("/api/positions/p1/BTC").await.unwrap();
-    assert_eq!((answer.status, answer.json()), (200, stored));
-
-    assert_eq!(
-        summary(&service, "p1", 1).await,
-        json!({"portfolio_id": "p1", "positions": 1, "changes": 1})
-    );
+    for (path, body, printed) in calls {
+        let request = match &body {
+            Some(body) => post(body),
+            None => format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"),
+        };
+        // The summary is kept by a subscriber: not there at once.
+        if let Some(portfolio) = path.strip_prefix("/api/portfolios/") {
+            summary(&service, portfolio, 1).await;
+        }
+        let answer = ask(service.http(), request).await;
+        assert_eq!(answer.body, printed, "{path}");
+        assert_eq!(
+            answer.status,
+            if body.is_some() { 201 } else { 200 },
+            "{answer:?}"
+        );
+    }
     service.stop().await;
+}
+
+/// Path, body if it is a post, and what the README says is printed.
+fn calls_of_the_readme() -> Vec<(String, Option<Value>, String)> {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (calls, after) = readme
+        .split_once("```sh\ncurl ")
+        .and_then(|(_, calls)| calls.split_once("\n```"))
+        .expect("README.md: a block of curl commands");
+    let (_, answers) = after.split_once("```json\n").expect("README.md: what they print");
+    let calls = calls.lines().zip(answers.lines()).map(|(call, answer)| {
+        let (_, call) = call
+            .split_once("http://localhost:8080")
+            .expect("README.md: the port");
+        let (path, body) = match call.split_once(" --json '") {
+            Some((path, body)) => (
+                path,
+                Some(serde_json::from_str(body.trim_end_matches('\'')).unwrap()),
+            ),
+            None => (call, None),
+        };
+        (path.to_owned(), body, answer.to_owned())
+    });
+    calls.collect()
 }
 
 #[tokio::test]
