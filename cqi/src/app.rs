@@ -124,7 +124,7 @@ impl Cqi {
         })?;
         let options = cqi_http::HttpOptions {
             // Nobody waits for a scrape.
-            shutdown_grace: std::time::Duration::from_secs(1).min(self.config.server.shutdown_timeout / 20),
+            shutdown_grace: Duration::from_secs(1).min(self.config.server.shutdown_timeout / 20),
             ..cqi_http::HttpOptions::listen(&metrics.host, metrics.port)
         };
         Ok(Some(cqi_http::HttpServer::new("admin", routes, options)?))

@@ -66,15 +66,19 @@ pub(crate) async fn database(config: &DatabaseConfig) -> Result<Arc<dyn Database
     match config.backend() {
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(sqlite(config).await?)),
-        other => {
-            let compiled: &[&str] = if cfg!(feature = "sqlite") {
-                &["sqlite"]
-            } else {
-                &[]
-            };
-            Err(unknown("database", other, compiled, &["sqlite", "postgres"]))
-        }
+        other => Err(no_database(other)),
     }
+}
+
+/// The databases this program has.
+const DATABASES: &[&str] = if cfg!(feature = "sqlite") {
+    &["sqlite"]
+} else {
+    &[]
+};
+
+fn no_database(backend: &str) -> Error {
+    unknown("database", backend, DATABASES, &["sqlite", "postgres"])
 }
 
 #[cfg(feature = "sqlite")]
