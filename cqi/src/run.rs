@@ -35,7 +35,6 @@ where
     std::panic::set_hook(Box::new(log_panic));
     let cqi = match Cqi::connect(config.value).await {
         Ok(cqi) => cqi,
-        Err(error) if error.is_invalid_input() => return fail(&error, USAGE),
         Err(error) => return fail(&error, 1),
     };
     for warning in &config.warnings {
@@ -89,10 +88,10 @@ fn configuration(defaults: &str, mut args: impl Iterator<Item = String>) -> Resu
         None => loader.file_variable("CQI_CONFIG"),
     };
     let config = loader.load::<Config>()?;
+    connect::check(&config.value)?;
     if !check {
         return Ok(Task::Run(Box::new(config)));
     }
-    connect::check(&config.value)?;
     let unused = connect::without_effect(&config.value);
     let mut report = String::new();
     for warning in &config.warnings {

@@ -48,11 +48,11 @@ async fn bus_6_a_backend_that_is_not_there_names_its_feature_and_no_secret() {
         ("CQI_REGISTRY_URL", "redis"),
     ] {
         let url = format!("{backend}://user:{CANARY}@localhost/0");
-        let ended = failed(&[(variable, &url)], 1).await;
+        let ended = failed(&[(variable, &url)], 2).await;
         one_line(&ended, &[&format!("feature `{backend}`")]);
     }
     let url = format!("smoke-signals://user:{CANARY}@hill");
-    let ended = failed(&[("CQI_EVENT_BUS_URL", &url)], 1).await;
+    let ended = failed(&[("CQI_EVENT_BUS_URL", &url)], 2).await;
     one_line(&ended, &["`smoke-signals` is unknown", "memory"]);
 }
 
