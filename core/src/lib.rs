@@ -2,8 +2,9 @@
 //!
 //! A service is written against five ports, [`event::EventBus`], [`cache::Cache`], [`database::Database`],
 //! [`registry::Registry`] and [`health::Checker`], and never against a driver. This crate knows no broker, store,
-//! web framework or exporter; adapters bring those. Each port's folder holds the same files: `port.rs` (the trait
-//! and its contract), `ext.rs` (typed convenience), `guarded.rs` (the port under a policy), `memory.rs` (the default).
+//! web framework or exporter; adapters bring those. A port's folder holds the same files: `port.rs` (the trait and its
+//! contract), `ext.rs` (typed convenience, where there is some), `guarded.rs` (the port under a policy), and the default
+//! (`memory`, for the database `sqlite`).
 
 pub mod auth;
 pub mod cache;
