@@ -5,14 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cqi_core::{
     Result,
-    event::{ConsumeOptions, Event, EventBus, MemoryBus, Message, Route, Router, Subscriber},
+    event::{
+        ConsumeOptions, Event, EventBus, MemoryBus, MemoryBusOptions, Message, Route, Router, Subscriber,
+    },
     name::{Group, Topic, topic_name},
     service::{Lifecycle, Service as _},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, Handler, Shape};
+use super::{Bus, CAPACITY, Handler, Shape};
 
 pub(super) struct Cqi {
     bus: Arc<dyn EventBus>,
@@ -26,7 +28,10 @@ pub(super) struct Cqi {
 
 impl Bus for Cqi {
     async fn start(shape: Shape, handler: Handler) -> Self {
-        let memory = MemoryBus::default();
+        let memory = MemoryBus::new(MemoryBusOptions {
+            capacity: CAPACITY,
+            ..MemoryBusOptions::default()
+        });
         let bus: Arc<dyn EventBus> = Arc::new(memory.clone());
         let (topic, stop) = (
             topic_name("bench").expect("a valid topic"),

@@ -29,7 +29,7 @@ use crate::{
 /// What a consumer does with a message of its group.
 type Handler = Arc<dyn Fn(usize, &Bytes) + Send + Sync>;
 
-/// How many messages a channel holds, and how many may be unacknowledged.
+/// How many messages a channel, or the bus, holds, and how many may be unacknowledged.
 const CAPACITY: usize = 1024;
 
 const PEERS: [&str; 5] = [
@@ -111,7 +111,7 @@ pub(crate) async fn round(report: &mut Report) {
         stuck::round(report).await;
     }
     report.note(
-        "+ack: every message is acknowledged by itself, at most 1024 are unacknowledged, as with the bus",
+        "+ack: every message is acknowledged by itself; channels and the bus hold at most 1024 messages",
     );
     report.note("p50, p99: publish to handler in a closed loop; the next is published when every group has handled the last");
 }
