@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     response::{IntoResponse, Response},
     routing::get,
 };
 use cqi_core::health::{Health, Report};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::Json;
+use crate::{Json, stack::Routine};
 
 /// The probes of a container runtime or a load balancer: `/health/live`, `/health/ready`, `/health/startup` (HLT-4, 5,
 /// ML-HLT-4). Each answers 200 or 503 with a [`Report`] as JSON.
@@ -48,7 +48,7 @@ pub fn admin_router(
     let metrics = move || {
         let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         let text = render();
-        async move { ([(header::CONTENT_TYPE, content_type)], text) }
+        async move { ([(header::CONTENT_TYPE, content_type)], Extension(Routine), text) }
     };
     probe_router(health)
         .route("/health", get(|| async move { answer(&all.report().await) }))
@@ -58,6 +58,7 @@ pub fn admin_router(
 fn answer(report: &Report) -> Response {
     let status = StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let mut response = (status, Json(report)).into_response();
+    response.extensions_mut().insert(Routine);
     // A cached answer would be a wrong one.
     response
         .headers_mut()

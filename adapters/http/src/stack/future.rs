@@ -19,7 +19,7 @@ use http::{Method, Request, Response, Uri};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::Span;
 
-use super::{BodyWatch, Parts, RequestId, label, method_label, request_id::REQUEST_ID, shown_path};
+use super::{BodyWatch, Parts, RequestId, Routine, label, method_label, request_id::REQUEST_ID, shown_path};
 use crate::error::{HttpError, of_status};
 
 /// The future of a [`Stack`](super::Stack). Dropping it drops the handler; it is counted as a client gone away.
@@ -173,13 +173,13 @@ impl Exchange {
         }
         if self.parts.log {
             let _entered = self.span.enter();
-            tracing::info!(
-                method = self.path().map(|_| method_label(&self.method)),
-                path = self.path(),
-                status = status.as_u16(),
-                duration_ms = elapsed.as_secs_f64() * 1e3,
-                "request"
-            );
+            let (method, path) = (self.path().map(|_| method_label(&self.method)), self.path());
+            let (status_code, duration_ms) = (status.as_u16(), elapsed.as_secs_f64() * 1e3);
+            if status.is_success() && response.extensions().get::<Routine>().is_some() {
+                tracing::debug!(method, path, status = status_code, duration_ms, "request");
+            } else {
+                tracing::info!(method, path, status = status_code, duration_ms, "request");
+            }
         }
         // After the line, which has the status already.
         self.span.record("status_code", status.as_u16());

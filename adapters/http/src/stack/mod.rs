@@ -58,6 +58,11 @@ const SHOWN_PATH: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Stack(Arc<Parts>);
 
+/// Marks a response of a probe or a scrape: such requests come every few seconds for ever, so their lines are of level
+/// debug while they succeed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Routine;
+
 /// Which parts are on, and what they need.
 #[derive(Debug)]
 struct Parts {
@@ -84,7 +89,8 @@ impl Stack {
     ///   handlers; echoed in the response;
     /// - a span `request` with `method`, `path`, `route`, `request_id` and at the end `status_code`, which continues the
     ///   trace of `traceparent` and `tracestate`;
-    /// - one line at level debug at the start, one at level info at the end, with status and duration (LOG-9);
+    /// - one line at level debug at the start, one at level info at the end, with status and duration (LOG-9); of a
+    ///   successful probe or scrape at debug too;
     /// - [`Observation::Served`](cqi_core::observe::Observation::Served), labelled with the route's template, never the
     ///   path;
     /// - a panic becomes status 500 with a fixed body, is counted, and logged without its text (ERR-11);
