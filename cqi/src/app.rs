@@ -1,17 +1,14 @@
 //! From connected ports and handlers to a runnable app, in the one documented order.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cqi_core::{
     Result,
     event::MemoryBus,
-    registry::{KeepAlive, KeepAliveOptions, ServiceInfo},
     service::{App, DependencyOptions, Lifecycle, Service},
 };
 
-#[cfg(feature = "http")]
-use crate::connect::REQUESTS;
 use crate::{Cqi, connect::WORK_OFF};
 
 impl Cqi {
@@ -72,7 +69,7 @@ impl Cqi {
                 self.config.registry.clone(),
                 self.metadata.version.clone(),
             );
-            let registration = Registration {
+            let registration = crate::registration::Registration {
                 registry: self.registry,
                 name: self.metadata.name,
                 version,
@@ -98,7 +95,7 @@ impl Cqi {
             request_timeout: server.write_timeout,
             body_timeout: server.read_timeout,
             write_timeout: server.write_timeout,
-            shutdown_grace: server.shutdown_timeout.mul_f64(REQUESTS),
+            shutdown_grace: server.shutdown_timeout.mul_f64(crate::connect::REQUESTS),
             max_body_bytes: server.max_body_bytes,
             max_header_bytes: server.max_header_bytes,
             max_headers: server.max_headers,
@@ -173,42 +170,5 @@ impl Service for WorkOff {
             );
         }
         Ok(())
-    }
-}
-
-/// Registers the HTTP server's address once it is known, and keeps the registration alive.
-#[cfg(feature = "http")]
-struct Registration {
-    registry: Arc<dyn cqi_core::registry::Registry>,
-    name: String,
-    version: String,
-    config: cqi_core::config::RegistryConfig,
-    bound: cqi_http::Bound,
-}
-
-#[cfg(feature = "http")]
-#[async_trait]
-impl Service for Registration {
-    fn name(&self) -> &'static str {
-        "registry"
-    }
-
-    async fn run(mut self: Box<Self>, lifecycle: Lifecycle) -> Result<()> {
-        let bound = self.bound.address().await?;
-        let address = match &*self.config.address {
-            // Listening on every address says nothing about how to be reached.
-            "" if bound.ip().is_unspecified() => "localhost".to_owned(),
-            "" => bound.ip().to_string(),
-            configured => configured.to_owned(),
-        };
-        let info = ServiceInfo::new(self.name, self.version, address, bound.port())
-            .with_health_endpoint("/health/ready");
-        let options = KeepAliveOptions {
-            interval: self.config.heartbeat_interval,
-            ttl: self.config.ttl,
-        };
-        Box::new(KeepAlive::new(self.registry, info, options)?)
-            .run(lifecycle)
-            .await
     }
 }

@@ -277,5 +277,14 @@ fn telemetry(config: &Config, metadata: &ServiceMetadata) -> Result<cqi_telemetr
         version: config.service_version.clone(),
         instance: metadata.instance.clone(),
     };
-    cqi_telemetry::Telemetry::init(&config.logging, &config.metrics, &config.tracing, identity)
+    let (logging, metrics, tracing) = (&config.logging, &config.metrics, &config.tracing);
+    match cqi_telemetry::Telemetry::init(logging, metrics, tracing, identity.clone()) {
+        // Somebody installed a subscriber of their own, or this is a second service in one process, as in tests: logs and
+        // traces are theirs, metrics are this service's own.
+        Err(error) if error.code() == Some(cqi_core::Code::AlreadyExists) => {
+            cqi_telemetry::Telemetry::build(logging, metrics, tracing, identity, None)
+                .map(|(telemetry, _)| telemetry)
+        }
+        result => result,
+    }
 }

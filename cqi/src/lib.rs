@@ -37,6 +37,8 @@
 mod app;
 mod connect;
 pub mod prelude;
+#[cfg(feature = "http")]
+mod registration;
 mod run;
 mod wiring;
 

@@ -114,7 +114,7 @@ fn help(defaults: &str) -> Result<String> {
     Ok(format!(
         "Options:\n  --config FILE    read FILE (.yaml, .toml or .json) over the built-in configuration; also CQI_CONFIG\n  \
          --check-config   check the configuration and end\n  --help           show this\n\n\
-         Environment variables and their defaults:\n{known}"
+         Environment variables and their defaults (LOG_LEVEL is CQI_LOGGING_LEVEL's short name):\n{known}"
     ))
 }
 

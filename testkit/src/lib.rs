@@ -22,3 +22,8 @@ pub mod report;
 mod unique;
 
 pub use self::{eventually::eventually, unique::unique};
+
+/// Compiles the examples of the document on testing.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/testing.md")]
+struct Testing;
