@@ -28,7 +28,7 @@ pub enum Code {
     FailedPrecondition,
     /// The caller is known but lacks the right.
     PermissionDenied,
-    /// The caller sends too much; see [`Error::retry_after`].
+    /// The caller sends too much; see [`Error::retry_after`](super::Error::retry_after).
     RateLimited,
     /// A deadline passed.
     Timeout,

@@ -6,7 +6,13 @@
 mod backoff;
 mod retry;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -93,10 +99,15 @@ impl Policy {
             .checked_add(self.deadline)
             .unwrap_or_else(|| started + FAR);
         let mut attempts = 1;
-        let running = self.attempts(operation, repeat, deadline, &mut attempt, &mut attempts);
-        let result = match timeout_at(deadline, running).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::timeout(self.deadline).with_operation(operation)),
+        let result = {
+            let mut running = pin!(self.attempts(operation, repeat, deadline, &mut attempt, &mut attempts));
+            // What is ready at once needs no timer.
+            match poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await {
+                Poll::Ready(result) => result,
+                Poll::Pending => timeout_at(deadline, running)
+                    .await
+                    .unwrap_or_else(|_| Err(Error::timeout(self.deadline).with_operation(operation))),
+            }
         };
         if !self.silent {
             self.observer.observe(&Observation::Called {

@@ -1,4 +1,4 @@
-//! Layers for event handlers. Each is a [`tower::Layer`] over [`Route`](super::Route); your own are as short with
+//! Layers for event handlers. Each is a [`tower::Layer`] over [`Route`]; your own are as short with
 //! [`from_fn`].
 //!
 //! Order: the layer added last sees the message first. [`Subscriber`](super::Subscriber) puts the span of [`Trace`],
