@@ -10,12 +10,14 @@ mod feed;
 mod tests;
 
 use std::{
+    future::poll_fn,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -324,8 +326,13 @@ impl Shared {
         let span = middleware::span(&**observer, &message);
         let work = async {
             // The call itself may panic before it makes a future.
-            let handled = AssertUnwindSafe(async { route.handle(message).await }).catch_unwind();
-            let outcome = match timeout(options.handler_timeout, handled).await {
+            let mut handled = pin!(AssertUnwindSafe(async { route.handle(message).await }).catch_unwind());
+            // What is ready at once needs no timer.
+            let handled = match poll_fn(|context| Poll::Ready(handled.as_mut().poll(context))).await {
+                Poll::Ready(outcome) => Ok(outcome),
+                Poll::Pending => timeout(options.handler_timeout, handled).await,
+            };
+            let outcome = match handled {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => {
                     observer.observe(&Observation::PanicRecovered { place: "handler" });
