@@ -4,84 +4,12 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use uuid::Uuid;
 
-use super::{Headers, Payload};
+use super::{EventId, Headers, Payload};
 use crate::{Error, Result, name::Topic};
 
-/// The longest id of an event, in bytes.
-const MAX_ID: usize = 128;
 /// The longest key, in bytes.
 const MAX_KEY: usize = 512;
-
-/// The identity of an event: a UUIDv7 of ours, or the text another producer chose.
-///
-/// Together with the source it is what consumers recognise duplicates by, and what is handed to the broker for its
-/// own deduplication.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct EventId(IdRepr);
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum IdRepr {
-    Uuid(Uuid),
-    Text(Arc<str>),
-}
-
-impl EventId {
-    /// A new UUIDv7: unique, and rising with time.
-    pub fn new() -> Self {
-        Self::at(Timestamp::now())
-    }
-
-    /// A new UUIDv7 of a moment. The random part comes from the thread's generator: no system call for each event.
-    fn at(time: Timestamp) -> Self {
-        let millis = u64::try_from(time.as_millisecond()).unwrap_or_default();
-        Self(IdRepr::Uuid(
-            uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid(),
-        ))
-    }
-
-    /// Takes an id from outside.
-    ///
-    /// # Errors
-    /// `InvalidInput` when it is empty, over 128 bytes, or has a character outside printable ASCII.
-    pub fn parse(text: &str) -> Result<Self> {
-        if let Ok(uuid) = Uuid::try_parse(text)
-            && text.len() == 36
-            && !text.bytes().any(|b| b.is_ascii_uppercase())
-        {
-            return Ok(Self(IdRepr::Uuid(uuid)));
-        }
-        if text.is_empty() || text.len() > MAX_ID || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(
-                Error::invalid_input("event id must be 1 to 128 printable ASCII characters")
-                    .with_context("id", crate::name::shown(text)),
-            );
-        }
-        Ok(Self(IdRepr::Text(text.into())))
-    }
-}
-
-impl Default for EventId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            IdRepr::Uuid(uuid) => fmt::Display::fmt(uuid, f),
-            IdRepr::Text(text) => f.write_str(text),
-        }
-    }
-}
-
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// An event. Immutable and cheap to clone: a shared pointer; the payload is never copied.
 ///
@@ -286,13 +214,35 @@ impl EventBuilder {
         self
     }
 
+    /// Finishes an event that came from a broker, where nothing may fail. A key that breaks the grammar is left out.
+    pub(super) fn received(
+        self,
+        id: Option<EventId>,
+        time: Option<Timestamp>,
+        key: Option<Arc<str>>,
+        source: Option<Arc<str>>,
+        headers: Headers,
+    ) -> Event {
+        let now = Timestamp::now();
+        Event(Arc::new(Inner {
+            id: id.unwrap_or_else(|| EventId::at(now)),
+            topic: self.topic,
+            key: key.filter(|key| is_key(key)),
+            time: time.unwrap_or(now),
+            source,
+            content_type: self.content_type.unwrap_or_else(default_content_type),
+            headers,
+            payload: self.payload,
+        }))
+    }
+
     /// Checks and finishes the event.
     ///
     /// # Errors
     /// `InvalidInput` for a bad header, or a key that is empty, over 512 bytes or has control characters.
     pub fn build(self) -> Result<Event> {
         if let Some(key) = &self.key
-            && (key.is_empty() || key.len() > MAX_KEY || key.contains(char::is_control))
+            && !is_key(key)
         {
             return Err(
                 Error::invalid_input("event key must be 1 to 512 bytes without control characters")
@@ -311,6 +261,10 @@ impl EventBuilder {
             payload: self.payload,
         })))
     }
+}
+
+fn is_key(key: &str) -> bool {
+    !key.is_empty() && key.len() <= MAX_KEY && !key.contains(char::is_control)
 }
 
 /// One shared text, so that a plain event allocates nothing for it.
@@ -336,18 +290,6 @@ mod tests {
         assert_eq!(event.payload().as_ptr(), changed.payload().as_ptr());
         assert_eq!(event.id(), changed.id());
         assert!(event.headers().is_empty());
-    }
-
-    #[test]
-    fn ids_of_ours_and_of_others_round_trip() {
-        let id = EventId::new();
-        assert_eq!(EventId::parse(&id.to_string()).unwrap(), id);
-        for text in ["order-7", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"] {
-            assert_eq!(EventId::parse(text).unwrap().to_string(), text);
-        }
-        for bad in ["", "a b", "a\n", "é", &"x".repeat(129)] {
-            assert!(EventId::parse(bad).unwrap_err().is_invalid_input());
-        }
     }
 
     #[test]

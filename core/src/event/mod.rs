@@ -8,12 +8,14 @@
 //! Nothing else is on the path. Delivery is at least once, on every backend.
 
 mod consume;
+pub mod envelope;
 #[allow(clippy::module_inception)]
 mod event;
 mod ext;
 mod guarded;
 mod handler;
 mod headers;
+mod id;
 mod memory;
 pub mod middleware;
 mod payload;
@@ -24,11 +26,12 @@ mod subscriber;
 
 pub use self::{
     consume::ConsumeOptions,
-    event::{Event, EventBuilder, EventId},
+    event::{Event, EventBuilder},
     ext::EventBusExt,
     guarded::{BusChecker, GuardedBus},
     handler::{Message, Next, Received, Route},
     headers::Headers,
+    id::EventId,
     memory::{MemoryBus, MemoryBusOptions},
     payload::{DomainEvent, Json, Payload},
     port::{

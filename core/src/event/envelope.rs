@@ -1,0 +1,256 @@
+//! How an event travels in a broker's headers: CloudEvents 1.0, binary mode.
+//!
+//! Format: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>, with the protocol bindings' prefixes
+//! (`ce-` on NATS, `ce_` on Kafka) and the partitioning extension (`partitionkey`). Payload, `content-type`, the
+//! user's headers and the trace travel beside them under their own names.
+
+use std::{fmt::Write as _, str::FromStr as _, sync::Arc};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{Event, EventId};
+use crate::name::Topic;
+
+/// What a source that is not known reads as; the specification wants one that is not empty.
+const NO_SOURCE: &str = "/";
+
+/// What stands before the names of the envelope's attributes.
+#[allow(clippy::exhaustive_enums)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefix {
+    /// `ce-`: NATS and HTTP.
+    Dash,
+    /// `ce_`: Kafka.
+    Underscore,
+}
+
+/// The attributes, without their prefix.
+#[derive(Clone, Copy)]
+enum Attribute {
+    Version,
+    Id,
+    Source,
+    Type,
+    Time,
+    Key,
+}
+
+impl Attribute {
+    const ALL: [(Self, &'static str, &'static str); 6] = [
+        (Self::Version, "ce-specversion", "ce_specversion"),
+        (Self::Id, "ce-id", "ce_id"),
+        (Self::Source, "ce-source", "ce_source"),
+        (Self::Type, "ce-type", "ce_type"),
+        (Self::Time, "ce-time", "ce_time"),
+        (Self::Key, "ce-partitionkey", "ce_partitionkey"),
+    ];
+}
+
+/// What an event is given that came without an envelope, from a producer of another kind.
+///
+/// It must be the same for every delivery of the same message, so that duplicates stay recognisable: make the id of the
+/// message's position.
+#[allow(clippy::exhaustive_structs)]
+#[derive(Debug, Clone)]
+pub struct Fallback {
+    /// For a missing or malformed id.
+    pub id: EventId,
+    /// For a missing or malformed time: when the broker took the message.
+    pub time: Timestamp,
+    /// For a missing partition key: the broker's own key of the message.
+    pub key: Option<Arc<str>>,
+}
+
+/// Calls `header` for each header `event` travels with: the envelope, `content-type`, then the event's own headers.
+///
+/// Values are UTF-8 without control characters.
+pub fn write(event: &Event, prefix: Prefix, mut header: impl FnMut(&str, &str)) {
+    let mut text = String::with_capacity(48);
+    for (attribute, dash, underscore) in Attribute::ALL {
+        let name = match prefix {
+            Prefix::Dash => dash,
+            Prefix::Underscore => underscore,
+        };
+        match attribute {
+            Attribute::Version => header(name, "1.0"),
+            Attribute::Source => header(name, event.source().unwrap_or(NO_SOURCE)),
+            Attribute::Type => header(name, event.topic().as_str()),
+            Attribute::Key => {
+                if let Some(key) = event.key() {
+                    header(name, key);
+                }
+            }
+            Attribute::Id | Attribute::Time => {
+                text.clear();
+                // Writing to a String does not fail.
+                let _ = match attribute {
+                    Attribute::Id => write!(text, "{}", event.id()),
+                    _ => write!(text, "{}", event.time()),
+                };
+                header(name, &text);
+            }
+        }
+    }
+    header("content-type", event.content_type());
+    for (name, value) in event.headers().iter() {
+        header(name, value);
+    }
+}
+
+/// Makes the event of a message that was received on `topic`.
+///
+/// It never fails: a message of a foreign producer is an event too, which its handler may find undecodable. What is
+/// missing or malformed comes from `fallback`; headers that break [`Headers`](super::Headers)' rules are left out.
+pub fn read<'a>(
+    prefix: Prefix,
+    topic: Topic,
+    payload: Bytes,
+    headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    fallback: impl FnOnce() -> Fallback,
+) -> Event {
+    let (mut id, mut time, mut key, mut source) = (None, None, None, None);
+    let mut event = Event::builder(topic).payload(payload);
+    let mut own = super::Headers::new();
+    for (name, value) in headers {
+        match known(prefix, name) {
+            Some(Attribute::Id) => id = EventId::parse(value).ok(),
+            Some(Attribute::Time) => time = Timestamp::from_str(value).ok(),
+            Some(Attribute::Key) => key = Some(Arc::from(value)),
+            Some(Attribute::Source) => source = Some(value).filter(|value| *value != NO_SOURCE),
+            Some(Attribute::Version | Attribute::Type) => {}
+            None if name.eq_ignore_ascii_case("content-type") => event = event.content_type(value),
+            None => {
+                if own.insert_protocol(name, value).is_err() {
+                    tracing::trace!(header = %crate::name::shown(name), "header left out");
+                }
+            }
+        }
+    }
+    if id.is_none() || time.is_none() || key.is_none() {
+        let fallback = fallback();
+        id = id.or(Some(fallback.id));
+        time = time.or(Some(fallback.time));
+        key = key.or(fallback.key);
+    }
+    event.received(id, time, key, source.map(Arc::from), own)
+}
+
+fn known(prefix: Prefix, name: &str) -> Option<Attribute> {
+    // Most headers are not the envelope's: one look at the first bytes tells.
+    if !name.get(..2)?.eq_ignore_ascii_case("ce") {
+        return None;
+    }
+    Attribute::ALL
+        .into_iter()
+        .find_map(|(attribute, dash, underscore)| {
+            let own = match prefix {
+                Prefix::Dash => dash,
+                Prefix::Underscore => underscore,
+            };
+            own.eq_ignore_ascii_case(name).then_some(attribute)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::topic_name;
+
+    fn topic() -> Topic {
+        topic_name("price_updated").unwrap()
+    }
+
+    fn written(event: &Event, prefix: Prefix) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        write(event, prefix, |name, value| {
+            all.push((name.to_owned(), value.to_owned()))
+        });
+        all
+    }
+
+    fn back(prefix: Prefix, headers: &[(String, String)]) -> Event {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        read(prefix, topic(), Bytes::from_static(b"x"), headers, || Fallback {
+            id: EventId::parse("stream-7").unwrap(),
+            time: Timestamp::UNIX_EPOCH,
+            key: None,
+        })
+    }
+
+    #[test]
+    fn an_event_survives_the_way_there_and_back() {
+        for prefix in [Prefix::Dash, Prefix::Underscore] {
+            let plain = Event::builder(topic()).payload("x");
+            let full = Event::builder(topic())
+                .payload("x")
+                .key("Ключ 7")
+                .source("positions")
+                .content_type("application/protobuf")
+                .header("tenant", " é ");
+            for event in [plain.build().unwrap(), full.build().unwrap()] {
+                let headers = written(&event, prefix);
+                let read = back(prefix, &headers);
+                assert_eq!(
+                    (read.id(), read.time(), read.key()),
+                    (event.id(), event.time(), event.key())
+                );
+                assert_eq!(
+                    (read.source(), read.content_type()),
+                    (event.source(), event.content_type())
+                );
+                assert_eq!(
+                    (read.headers(), read.payload()),
+                    (event.headers(), event.payload())
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_bindings() {
+        let event = Event::builder(topic()).key("k").build().unwrap();
+        let names = |prefix| {
+            written(&event, prefix)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        let plain = ["specversion", "id", "source", "type", "time", "partitionkey"];
+        let with = |prefix: &str| {
+            let mut all: Vec<String> = plain.iter().map(|name| format!("{prefix}{name}")).collect();
+            all.push("content-type".into());
+            all
+        };
+        assert_eq!(names(Prefix::Dash), with("ce-"));
+        assert_eq!(names(Prefix::Underscore), with("ce_"));
+    }
+
+    #[test]
+    fn a_message_without_or_with_a_broken_envelope_is_an_event_all_the_same() {
+        let bare = back(Prefix::Dash, &[]);
+        assert_eq!(
+            (bare.id().to_string().as_str(), bare.time()),
+            ("stream-7", Timestamp::UNIX_EPOCH)
+        );
+        let broken = [
+            ("ce-id", ""),
+            ("ce-time", "yesterday"),
+            ("Nats-Rollup", "all"),
+            ("ok", "1"),
+            ("a b", "2"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let read = back(Prefix::Dash, &broken);
+        assert_eq!((read.id(), read.time()), (bare.id(), bare.time()));
+        assert_eq!(read.headers().iter().collect::<Vec<_>>(), [("ok", "1")]);
+    }
+
+    #[test]
+    fn b_07_a_key_that_breaks_the_grammar_does_not_come_in() {
+        let headers = [("ce-partitionkey".to_owned(), "a\nb".to_owned())];
+        assert_eq!(back(Prefix::Dash, &headers).key(), None);
+    }
+}
