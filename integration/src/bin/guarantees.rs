@@ -22,23 +22,43 @@ use serde::Deserialize;
 const PORTS: [(&str, &str, &[&str]); 5] = [
     ("event_bus", "Event bus", &["memory", "NATS JetStream", "Kafka"]),
     ("cache", "Cache", &["memory", "Redis"]),
-    ("database", "Database", &["SQLite in memory", "SQLite", "PostgreSQL"]),
+    (
+        "database",
+        "Database",
+        &["SQLite in memory", "SQLite", "PostgreSQL"],
+    ),
     ("registry", "Registry", &["memory", "Redis"]),
-    ("checker", "Checker", &["function", "NATS JetStream", "Kafka", "Redis", "PostgreSQL"]),
+    (
+        "checker",
+        "Checker",
+        &["function", "NATS JetStream", "Kafka", "Redis", "PostgreSQL"],
+    ),
 ];
 
 /// What proves a claim: the cases, or the fault test where a case in one process cannot.
 const PROOFS: [(&str, &str); 11] = [
     ("delivery", "an unsettled event returns after its deadline"),
-    ("durability", "what was done before close lasts; a killed broker, in reliability.md"),
-    ("order", "order holds per key under many members; strict order holds across a retry"),
+    (
+        "durability",
+        "what was done before close lasts; a killed broker, in reliability.md",
+    ),
+    (
+        "order",
+        "order holds per key under many members; strict order holds across a retry",
+    ),
     ("delayed redelivery", "a delayed nack has a floor and a ceiling"),
-    ("deduplication window", "a second event of the same id follows the dedup window"),
+    (
+        "deduplication window",
+        "a second event of the same id follows the dedup window",
+    ),
     ("largest payload", "an oversized event is refused and not stored"),
     ("replay", "a new group starts with the oldest or says unsupported"),
     ("smallest time to live", "sub second times follow the resolution"),
     ("largest value", "a larger value is refused and changes nothing"),
-    ("shared by processes", "a second handle sees what capabilities say"),
+    (
+        "shared by processes",
+        "a second handle sees what capabilities say",
+    ),
     ("arrays", "arrays round trip or are unsupported"),
 ];
 
@@ -53,8 +73,15 @@ struct Line {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum What {
-    Case { at: usize, theme: String, case: String, verdict: String },
-    Capabilities { capabilities: Vec<(String, String)> },
+    Case {
+        at: usize,
+        theme: String,
+        case: String,
+        verdict: String,
+    },
+    Capabilities {
+        capabilities: Vec<(String, String)>,
+    },
 }
 
 /// What is known of one port.
@@ -70,7 +97,12 @@ struct Port {
 impl Port {
     fn add(&mut self, adapter: &str, what: What) {
         match what {
-            What::Case { at, theme, case, verdict } => {
+            What::Case {
+                at,
+                theme,
+                case,
+                verdict,
+            } => {
                 self.cases.insert(at, (theme, case.clone()));
                 self.verdicts.insert((adapter.to_owned(), case), verdict);
             }
@@ -101,7 +133,10 @@ impl Port {
                         .get(&((*adapter).to_owned(), name.clone()))
                         .map_or("", String::as_str)
                 });
-                let proof = PROOFS.iter().find(|(claim, _)| claim == name).map_or("", |(_, proof)| proof);
+                let proof = PROOFS
+                    .iter()
+                    .find(|(claim, _)| claim == name)
+                    .map_or("", |(_, proof)| proof);
                 row(out, name, values, proof)?;
             }
             writeln!(out)?;

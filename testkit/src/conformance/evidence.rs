@@ -16,7 +16,11 @@ pub(crate) fn case(port: &str, adapter: &str, at: usize, theme: &str, name: &str
         Err(failure) if failure.is_not_applicable() => "n/a",
         Err(_) => "**fail**",
     };
-    add(port, adapter, &json!({"at": at, "theme": theme, "case": name, "verdict": verdict}));
+    add(
+        port,
+        adapter,
+        &json!({"at": at, "theme": theme, "case": name, "verdict": verdict}),
+    );
 }
 
 /// Adds what an adapter says of itself.
@@ -46,5 +50,7 @@ fn add(port: &str, adapter: &str, what: &Value) {
 
 #[allow(clippy::disallowed_methods)] // a switch of the test run, not configuration of a service
 fn folder() -> Option<PathBuf> {
-    std::env::var_os("CQI_EVIDENCE").filter(|folder| !folder.is_empty()).map(PathBuf::from)
+    std::env::var_os("CQI_EVIDENCE")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from)
 }
