@@ -6,6 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::{runtime, time::timeout};
 
 use super::{Clock, Failure, Outcome, Profile};
+use crate::fixture::skip_test;
 
 /// How long a whole case may take before it counts as hanging.
 const WHOLE_CASE: Duration = Duration::from_secs(300);
@@ -98,6 +99,16 @@ pub fn assert_passed(name: &str, outcome: Outcome) {
         Err(failure) if failure.is_not_applicable() => eprintln!("{name}: not applicable: {failure}"),
         Err(failure) => panic!("{name}: {failure}"),
     }
+}
+
+/// Whether the harness says that its adapter can't be tested here; then the test says that it is skipped.
+pub(crate) fn skipped(missing: Option<String>, name: &str) -> bool {
+    let Some(why) = missing else { return false };
+    let thread = std::thread::current();
+    // The runner names the thread after the test, with its module; on its own thread it does not.
+    let test = thread.name().filter(|test| test.ends_with(name)).unwrap_or(name);
+    skip_test(test, &why);
+    true
 }
 
 /// Runs the case of this name as a test.

@@ -21,7 +21,7 @@ use cqi_core::{
 
 use super::{
     Case, Profile, assert_passed,
-    case::{block_on, check_case},
+    case::{block_on, check_case, skipped},
     same_lacks,
 };
 
@@ -33,6 +33,12 @@ pub trait CacheHarness: Send + Sync + 'static {
 
     /// How long and how much to test.
     fn profile(&self) -> Profile;
+
+    /// Why the adapter can't be tested here, for example because its server is not installed
+    /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
+    fn missing(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The capabilities that are absent, by the names that `lacks:` uses.
@@ -127,7 +133,9 @@ pub fn cases<H: CacheHarness>() -> Vec<Case<H>> {
 /// When the case fails, or there is none of this name.
 #[track_caller]
 pub fn check<H: CacheHarness>(harness: &H, name: &str) {
-    check_case(harness.profile(), harness, &cases(), name);
+    if !skipped(harness.missing(), name) {
+        check_case(harness.profile(), harness, &cases(), name);
+    }
 }
 
 /// Compares what an adapter says it lacks with its capabilities.
@@ -136,6 +144,9 @@ pub fn check<H: CacheHarness>(harness: &H, name: &str) {
 /// When they differ.
 #[track_caller]
 pub fn check_lacks<H: CacheHarness>(harness: &H, lacks: &[&str]) {
+    if skipped(harness.missing(), "capabilities_are_true") {
+        return;
+    }
     let outcome = block_on(harness.profile(), false, async {
         same_lacks(lacks, &lacked(&harness.connect().await?.capabilities()))
     });

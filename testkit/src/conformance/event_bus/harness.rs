@@ -20,6 +20,12 @@ pub trait EventBusHarness: Send + Sync + 'static {
     /// How long and how much to test.
     fn profile(&self) -> Profile;
 
+    /// Why the adapter can't be tested here, for example because its server is not installed
+    /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
+    fn missing(&self) -> Option<String> {
+        None
+    }
+
     /// A topic nobody else uses. Brokers that need topics created do it here.
     async fn topic(&self) -> Result<Topic> {
         topic_name(&unique("topic"))
