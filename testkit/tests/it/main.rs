@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests stand outside `#[test]` functions
 
 mod faulty;
+mod fixture;
 mod harness;
 mod liars;
 mod listed;
