@@ -28,7 +28,10 @@ pub(crate) async fn api<T: DeserializeOwned>(
     let strange = |error: serde_json::Error| {
         link.at(Error::permanent("JetStream's answer cannot be read").with_code(Code::Undecodable).with_source(error))
     };
-    let payload = serde_json::to_vec(payload).map_err(strange)?;
+    let mut payload = serde_json::to_vec(payload).map_err(strange)?;
+    if payload == b"null" {
+        payload.clear(); // what asks for nothing must say nothing
+    }
     let answer = link.ask(format!("$JS.API.{what}").into(), None, Bytes::from(payload), within).await?;
     let answer = answer.ok_or_else(|| link.at(error::no_jetstream()))?;
     let refusal: Refusal = serde_json::from_slice(&answer.payload).map_err(strange)?;
