@@ -21,7 +21,7 @@ use cqi_core::{
 };
 use tokio::time::Instant;
 
-use crate::{bus::Shared, deliveries::Group, error};
+use crate::{bus::Shared, error, group::Group};
 
 /// One delivery's lease. The server would take a late settlement for the new owner's, so lateness is judged here.
 pub(crate) struct NatsAcker {

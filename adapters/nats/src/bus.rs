@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, Mutex,
         atomic::{
-            AtomicBool, AtomicUsize,
+            AtomicBool,
             Ordering::{AcqRel, Acquire},
         },
     },
@@ -24,6 +25,7 @@ use crate::{
     NatsOptions, consumer,
     deliveries::NatsDeliveries,
     error,
+    group::Group,
     link::{Link, lock},
     released::Released,
     stream::{self, Facts},
@@ -36,7 +38,6 @@ use crate::{
 pub struct NatsBus(Arc<Shared>);
 
 /// What everything made by one bus shares.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) link: Link,
     pub(crate) options: NatsOptions,
@@ -46,8 +47,8 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     is_closed: AtomicBool,
     facts: Mutex<Facts>,
-    /// How many members each consumer has here.
-    members: Mutex<HashMap<String, Arc<AtomicUsize>>>,
+    /// The groups with members here, by consumer, and how many they are.
+    groups: Mutex<HashMap<String, (Arc<Group>, usize)>>,
     started: Instant,
 }
 
@@ -85,7 +86,7 @@ impl NatsBus {
             closing: CancellationToken::new(),
             is_closed: AtomicBool::new(false),
             facts: Mutex::new(facts),
-            members: Mutex::default(),
+            groups: Mutex::default(),
             started,
         })))
     }
@@ -120,9 +121,28 @@ impl Shared {
         lock(&self.facts).clone()
     }
 
-    /// The count of a consumer's members in this bus.
-    pub(crate) fn members(&self, consumer: &str) -> Arc<AtomicUsize> {
-        Arc::clone(lock(&self.members).entry(consumer.to_owned()).or_default())
+    /// A member more for the group of this consumer.
+    pub(crate) fn enter(self: &Arc<Self>, consumer: String, subscription: &Subscription) -> Arc<Group> {
+        let mut groups = lock(&self.groups);
+        let (group, members) = groups.entry(consumer).or_insert_with_key(|consumer| {
+            let group = Group::new(self, consumer.clone(), subscription.clone());
+            self.tasks.spawn(Arc::clone(&group).keep());
+            (group, 0)
+        });
+        *members += 1;
+        Arc::clone(group)
+    }
+
+    /// A member less. The last one ends the group here.
+    pub(crate) fn leave(&self, group: &Arc<Group>) {
+        let mut groups = lock(&self.groups);
+        if let Some((_, members)) = groups.get_mut(&group.consumer) {
+            *members -= 1;
+            if *members == 0 {
+                groups.remove(&group.consumer);
+                group.left().cancel();
+            }
+        }
     }
 
     async fn look_at_stream(&self, within: Duration) -> Result<()> {
@@ -130,6 +150,12 @@ impl Shared {
             Some(_) => Ok(()),
             None => Err(self.link.at(error::gone("the stream was deleted"))),
         }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("link", &self.link).finish_non_exhaustive()
     }
 }
 

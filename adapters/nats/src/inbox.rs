@@ -38,13 +38,26 @@ pub(crate) struct Held {
     pub(crate) released: Option<u32>,
 }
 
-/// One subscription's messages.
+/// What is to be done with an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It has messages.
+    Take,
+    /// It is empty and nothing was asked for.
+    Pull,
+    /// There is none.
+    Open,
+    /// Something was asked for.
+    Wait,
+}
+
+/// One consumer's messages.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     subscriber: Subscriber,
     reply: Subject,
     request: Subject,
-    pub(crate) buffer: VecDeque<Held>,
+    buffer: VecDeque<Held>,
     /// Pulls the server has not ended.
     open: u32,
     /// About how many messages they may still bring.
@@ -78,14 +91,41 @@ impl Inbox {
         })
     }
 
-    /// Whether nothing is under way.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.open == 0
+    pub(crate) fn step(&self) -> Step {
+        if !self.buffer.is_empty() {
+            Step::Take
+        } else if self.open == 0 {
+            Step::Pull
+        } else {
+            Step::Wait
+        }
     }
 
-    /// Whether another pull should go out before the messages here are used up.
-    pub(crate) fn runs_low(&self, taken: usize, max: usize) -> bool {
-        let left = self.buffer.len().saturating_sub(taken) + self.expected;
+    /// The first `max` messages, up to one whose releases are not known yet.
+    pub(crate) fn take(&mut self, max: usize) -> Vec<Held> {
+        let known = self.buffer.iter().take(max).take_while(|held| held.released.is_some()).count();
+        self.buffer.drain(..known).collect()
+    }
+
+    pub(crate) fn take_all(&mut self) -> Vec<Held> {
+        self.buffer.drain(..).collect()
+    }
+
+    /// Which of the first `max` messages were delivered before and may have been released.
+    pub(crate) fn unknown(&self, max: usize) -> Vec<u64> {
+        let first = self.buffer.iter().take(max);
+        first.filter(|held| held.released.is_none()).map(|held| held.place.sequence).collect()
+    }
+
+    pub(crate) fn learn(&mut self, sequence: u64, released: u32) {
+        for held in self.buffer.iter_mut().filter(|held| held.place.sequence == sequence) {
+            held.released.get_or_insert(released);
+        }
+    }
+
+    /// Whether another pull should go out before `max` messages more are taken.
+    pub(crate) fn runs_low(&self, max: usize) -> bool {
+        let left = self.buffer.len().saturating_sub(max) + self.expected;
         self.open < 2 && left <= max / 2
     }
 

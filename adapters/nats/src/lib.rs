@@ -31,6 +31,7 @@ mod config;
 mod consumer;
 mod deliveries;
 mod error;
+mod group;
 mod headers;
 mod inbox;
 mod link;
