@@ -1,0 +1,368 @@
+//! A consumer group in this process. Its members share one inbox, so that events leave it in order.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{
+            AtomicI64, AtomicU64,
+            Ordering::{AcqRel, Acquire, Release},
+        },
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use cqi_core::{
+    Result,
+    event::{Acker, Delivery, Redelivery, StartAt, Subscription},
+    name::Topic,
+};
+use futures::future::join_all;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    acker::NatsAcker,
+    bus::Shared,
+    consumer::{self, Begin},
+    inbox::{Held, Inbox, Step},
+    link::lock,
+    message,
+};
+
+/// How often a group looks how far it is.
+const LOOK_AT_FLOOR: Duration = Duration::from_secs(30);
+
+/// A consumer, and what it has sent here.
+pub(crate) struct Group {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) consumer: String,
+    /// As the member that joined last wants it.
+    subscription: Mutex<Subscription>,
+    topic: Topic,
+    /// The ack deadline in nanoseconds, read for each delivery.
+    deadline: AtomicU64,
+    /// Up to which event of the stream the group has settled everything, when last seen: where a consumer begins that
+    /// has to be made again.
+    floor: AtomicU64,
+    /// Which stream that was, by the time it was made, in milliseconds.
+    stream: AtomicI64,
+    state: Mutex<State>,
+    wakers: Arc<Wakers>,
+    /// Cancelled when the last member has left.
+    left: CancellationToken,
+    /// Cancelled when everything was handed back after that.
+    gone: CancellationToken,
+}
+
+struct State {
+    /// None after trouble, until it is opened again.
+    inbox: Option<Inbox>,
+    /// How many members are in `next`.
+    readers: usize,
+    /// Since when nobody reads.
+    idle_since: Option<Instant>,
+    /// Wakes all of `wakers`.
+    waker: Waker,
+}
+
+/// The members that wait.
+#[derive(Default)]
+struct Wakers(Mutex<Vec<Waker>>);
+
+impl Wakers {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = lock(&self.0);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers = std::mem::take(&mut *lock(&self.0));
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+impl Group {
+    pub(crate) fn new(shared: &Arc<Shared>, consumer: String, subscription: Subscription) -> Arc<Self> {
+        let wakers = Arc::new(Wakers::default());
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            consumer,
+            topic: subscription.topic.clone(),
+            deadline: AtomicU64::new(0),
+            subscription: Mutex::new(subscription),
+            floor: AtomicU64::new(0),
+            stream: AtomicI64::new(0),
+            state: Mutex::new(State {
+                inbox: None,
+                readers: 0,
+                idle_since: Some(Instant::now()),
+                waker: Waker::from(Arc::clone(&wakers)),
+            }),
+            wakers,
+            left: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        })
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_nanos(self.deadline.load(Acquire))
+    }
+
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    pub(crate) fn left(&self) -> &CancellationToken {
+        &self.left
+    }
+
+    pub(crate) fn gone(&self) -> &CancellationToken {
+        &self.gone
+    }
+
+    /// Makes sure of the consumer for a member that joins.
+    pub(crate) async fn join(&self, subscription: Subscription) -> Result<()> {
+        let begin = Begin::At(subscription.start_at);
+        let deadline = u64::try_from(subscription.ack_deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.ensure(&subscription, begin, stream_made(&self.shared)).await?;
+        self.deadline.store(deadline, Release);
+        *lock(&self.subscription) = subscription;
+        Ok(())
+    }
+
+    /// Opens the inbox, again after trouble: stream and consumer may have gone.
+    pub(crate) async fn open(&self, connection: u64) -> Result<()> {
+        let subscription = lock(&self.subscription).clone();
+        self.shared.ensure_stream().await?;
+        let made = stream_made(&self.shared);
+        // All events of a stream that was made since are younger than the group.
+        let begin = if made == self.stream.load(Acquire) {
+            Begin::After(self.floor.load(Acquire))
+        } else {
+            tracing::error!(consumer = self.consumer, "the stream was made anew: events it held are lost");
+            Begin::At(StartAt::Oldest)
+        };
+        self.ensure(&subscription, begin, made).await?;
+        self.open_inbox(connection).await
+    }
+
+    pub(crate) async fn open_inbox(&self, connection: u64) -> Result<()> {
+        if lock(&self.state).inbox.is_some() {
+            return Ok(());
+        }
+        let inbox = Inbox::open(&self.shared, &self.consumer, connection).await?;
+        let mut state = lock(&self.state);
+        if !self.left.is_cancelled() && state.inbox.is_none() {
+            state.inbox = Some(inbox);
+        }
+        Ok(())
+    }
+
+    async fn ensure(&self, subscription: &Subscription, begin: Begin, made: i64) -> Result<()> {
+        let Shared { link, options, .. } = &*self.shared;
+        let floor = consumer::ensure(link, options, &self.consumer, subscription, begin).await?;
+        self.stream.store(made, Release);
+        self.floor.store(floor, Release);
+        Ok(())
+    }
+
+    /// Reads what has arrived, and says what to do next. When that is waiting, `context` is woken for more.
+    pub(crate) fn step(&self, context: &Context<'_>, connection: u64) -> Result<Step> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        // What arrived while nobody read may be as old as that.
+        let since = state.idle_since.take().unwrap_or_else(Instant::now);
+        let Some(inbox) = &mut state.inbox else { return Ok(Step::Open) };
+        if inbox.connection < connection {
+            inbox.forget_pulls(connection);
+        }
+        self.wakers.add(context.waker());
+        if let Err(error) = inbox.read(&mut Context::from_waker(&state.waker), since) {
+            state.inbox = None;
+            return Err(error);
+        }
+        Ok(inbox.step())
+    }
+
+    /// Does something with the inbox, if there is one.
+    pub(crate) fn with_inbox<T>(&self, work: impl FnOnce(&mut Inbox) -> T) -> Option<T> {
+        lock(&self.state).inbox.as_mut().map(work)
+    }
+
+    /// Gives the inbox up if nothing came since `SILENCE`; returns when to look again.
+    pub(crate) fn check_silence(&self, silence: Duration) -> Instant {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        match state.inbox.as_ref().map(|inbox| inbox.heard + silence) {
+            Some(until) if until > now => until,
+            Some(_) => {
+                tracing::warn!(consumer = self.consumer, "no word from the server, opening the subscription again");
+                state.inbox = None;
+                now + silence
+            }
+            None => now + silence,
+        }
+    }
+
+    /// The first `max` messages as deliveries.
+    pub(crate) fn take(self: &Arc<Self>, max: usize) -> Vec<Delivery> {
+        let now = Instant::now();
+        let held = self.with_inbox(|inbox| inbox.take(max)).unwrap_or_default();
+        held.into_iter().filter_map(|held| self.deliver(held, now)).collect()
+    }
+
+    /// A message as a delivery, unless it is no longer ours.
+    fn deliver(self: &Arc<Self>, held: Held, now: Instant) -> Option<Delivery> {
+        let Held {
+            mut message,
+            place,
+            since,
+            released,
+        } = held;
+        let (reply, released) = (message.reply.take()?, released?);
+        if now.duration_since(since) >= self.deadline() {
+            tracing::debug!(consumer = self.consumer, "a message waited past its deadline and is left to others");
+            return None;
+        }
+        let event = message::event(message, self.topic.clone(), &self.shared.options.stream.name, place);
+        let attempt = place.delivered.saturating_sub(released).max(1);
+        let acker = NatsAcker::new(Arc::clone(self), reply, place.sequence, released, since);
+        Some(Delivery::new(event, attempt, Arc::new(acker)))
+    }
+
+    /// Finds out how often the first `max` messages were released, where that matters.
+    pub(crate) async fn look_up_releases(&self, max: usize) -> Result<()> {
+        let unknown = self.with_inbox(|inbox| inbox.unknown(max)).unwrap_or_default();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let counts = join_all(unknown.iter().map(|sequence| self.releases(*sequence))).await;
+        for (sequence, count) in unknown.into_iter().zip(counts) {
+            let count = count?;
+            self.with_inbox(|inbox| inbox.learn(sequence, count));
+        }
+        Ok(())
+    }
+
+    async fn releases(&self, sequence: u64) -> Result<u32> {
+        self.shared.released.count(&self.shared.link, &self.consumer, sequence).await
+    }
+
+    /// Notes that a delivery is released once more.
+    pub(crate) async fn note_release(&self, sequence: u64, released: u32) {
+        let Shared { link, released: counts, .. } = &*self.shared;
+        counts.note(link, &self.consumer, sequence, released + 1).await;
+    }
+
+    /// Hands back what nobody takes, and in the end everything.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        let mut looked = Instant::now();
+        loop {
+            let beat = (self.deadline() / 3).clamp(Duration::from_millis(50), Duration::from_secs(10));
+            tokio::select! {
+                () = self.left.cancelled() => break,
+                () = self.shared.closing.cancelled() => break,
+                () = sleep(beat) => {}
+            }
+            self.give_back(self.forsaken(beat)).await;
+            if looked.elapsed() >= LOOK_AT_FLOOR {
+                looked = Instant::now();
+                self.look_at_floor().await;
+            }
+        }
+        let inbox = lock(&self.state).inbox.take();
+        if let Some(mut inbox) = inbox {
+            inbox.stop(self.shared.options.publish_timeout).await;
+            let since = lock(&self.state).idle_since.unwrap_or_else(Instant::now);
+            let _ = inbox.read(&mut Context::from_waker(Waker::noop()), since);
+            self.give_back(inbox.take_all()).await;
+        }
+        self.gone.cancel();
+    }
+
+    /// What has waited for `beat` without anybody asking.
+    fn forsaken(&self, beat: Duration) -> Vec<Held> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let Some(since) = state.idle_since.filter(|since| since.elapsed() >= beat) else {
+            return Vec::new();
+        };
+        let Some(inbox) = &mut state.inbox else { return Vec::new() };
+        // An error is met again by the next reader.
+        let _ = inbox.read(&mut Context::from_waker(&state.waker), since);
+        state.idle_since = Some(Instant::now() - beat);
+        inbox.take_all()
+    }
+
+    /// Gives messages back that nobody has tried.
+    async fn give_back(self: &Arc<Self>, held: Vec<Held>) {
+        if held.is_empty() {
+            return;
+        }
+        tracing::debug!(consumer = self.consumer, messages = held.len(), "handing back messages that were not taken");
+        join_all(held.into_iter().map(async |held| {
+            let Some(reply) = held.message.reply else { return };
+            let released = match held.released {
+                Some(released) => Ok(released),
+                None => self.releases(held.place.sequence).await,
+            };
+            let Ok(released) = released else { return }; // it comes back when its deadline passes
+            let acker = NatsAcker::new(Arc::clone(self), reply, held.place.sequence, released, held.since);
+            let _ = acker.nack(Redelivery::Release).await;
+        }))
+        .await;
+    }
+
+    async fn look_at_floor(&self) {
+        let Shared { link, options, .. } = &*self.shared;
+        let found = consumer::look(link, &options.stream.name, &self.consumer, options.publish_timeout).await;
+        if let Ok(Some(info)) = found {
+            self.floor.fetch_max(info.ack_floor.stream_sequence, AcqRel);
+        }
+    }
+}
+
+fn stream_made(shared: &Shared) -> i64 {
+    i64::try_from(shared.facts().created / 1_000_000).unwrap_or_default()
+}
+
+/// Marks that a member reads, until this is dropped, however that comes.
+pub(crate) struct Reading<'a>(&'a Group);
+
+impl<'a> Reading<'a> {
+    pub(crate) fn begin(group: &'a Group) -> Self {
+        lock(&group.state).readers += 1;
+        Self(group)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.readers -= 1;
+        if state.readers == 0 {
+            state.idle_since = Some(Instant::now());
+        }
+    }
+}
+
+/// Waits until there is something else to do than to wait.
+pub(crate) async fn something(group: &Group, connection: u64) -> Result<()> {
+    std::future::poll_fn(|context| match group.step(context, connection) {
+        Ok(Step::Wait) => Poll::Pending,
+        Ok(_) => Poll::Ready(Ok(())),
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await
+}

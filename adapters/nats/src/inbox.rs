@@ -1,0 +1,223 @@
+//! Where a consumer's messages arrive, and the pull requests that ask for them.
+//!
+//! A pull is one-shot: the server keeps it until there is a message, sends what there is up to the batch, and ends it. So
+//! nothing is sent to a member that did not ask, and what it asked for comes in one go.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_nats::{Message, StatusCode, Subject, Subscriber};
+use bytes::Bytes;
+use cqi_core::{Code, Error, Result};
+use futures::Stream;
+use tokio::time::Instant;
+
+use crate::{bus::Shared, error, message::Place};
+
+/// How long the server keeps a pull that finds nothing.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often it says that it still does.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// After how long without a word the pull counts as forgotten.
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+/// The most bytes of one pull, unless a single message may be larger. With a limit the server also reports a pull's end.
+const PULL_BYTES: usize = 8 << 20;
+
+/// A message that has arrived and was not given out.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) message: Message,
+    pub(crate) place: Place,
+    /// No later than it arrived.
+    pub(crate) since: Instant,
+    /// How often it was released, once that is known.
+    pub(crate) released: Option<u32>,
+}
+
+/// What is to be done with an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It has messages.
+    Take,
+    /// It is empty and nothing was asked for.
+    Pull,
+    /// There is none.
+    Open,
+    /// Something was asked for.
+    Wait,
+}
+
+/// One consumer's messages.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    subscriber: Subscriber,
+    reply: Subject,
+    request: Subject,
+    buffer: VecDeque<Held>,
+    /// Pulls the server has not ended.
+    open: u32,
+    /// About how many messages they may still bring.
+    expected: usize,
+    /// When anything came, or the last pull went out.
+    pub(crate) heard: Instant,
+    pub(crate) pulled: Instant,
+    /// How often the connection had been opened when the pulls went out.
+    pub(crate) connection: u64,
+}
+
+impl Inbox {
+    pub(crate) async fn open(shared: &Shared, consumer: &str, connection: u64) -> Result<Self> {
+        let reply = shared.link.client().new_inbox();
+        let subscribing = shared.link.client().subscribe(reply.clone());
+        let subscriber = tokio::time::timeout(shared.options.publish_timeout, subscribing)
+            .await
+            .map_err(|_| shared.link.at(error::down()))?
+            .map_err(|_| Error::closed("event bus"))?;
+        let now = Instant::now();
+        Ok(Self {
+            subscriber,
+            reply: reply.into(),
+            request: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", shared.options.stream.name).into(),
+            buffer: VecDeque::new(),
+            open: 0,
+            expected: 0,
+            heard: now,
+            pulled: now,
+            connection,
+        })
+    }
+
+    pub(crate) fn step(&self) -> Step {
+        if !self.buffer.is_empty() {
+            Step::Take
+        } else if self.open == 0 {
+            Step::Pull
+        } else {
+            Step::Wait
+        }
+    }
+
+    /// The first `max` messages, up to one whose releases are not known yet.
+    pub(crate) fn take(&mut self, max: usize) -> Vec<Held> {
+        let known = self.buffer.iter().take(max).take_while(|held| held.released.is_some()).count();
+        self.buffer.drain(..known).collect()
+    }
+
+    pub(crate) fn take_all(&mut self) -> Vec<Held> {
+        self.buffer.drain(..).collect()
+    }
+
+    /// Which of the first `max` messages were delivered before and may have been released.
+    pub(crate) fn unknown(&self, max: usize) -> Vec<u64> {
+        let first = self.buffer.iter().take(max);
+        first.filter(|held| held.released.is_none()).map(|held| held.place.sequence).collect()
+    }
+
+    pub(crate) fn learn(&mut self, sequence: u64, released: u32) {
+        for held in self.buffer.iter_mut().filter(|held| held.place.sequence == sequence) {
+            held.released.get_or_insert(released);
+        }
+    }
+
+    /// Whether another pull should go out before `max` messages more are taken.
+    pub(crate) fn runs_low(&self, max: usize) -> bool {
+        let left = self.buffer.len().saturating_sub(max) + self.expected;
+        self.open < 2 && left <= max / 2
+    }
+
+    /// A pull for `batch` messages: where to, where from, what. Count on it being sent.
+    pub(crate) fn pull(&mut self, batch: usize, max_payload: usize) -> (Subject, Subject, Bytes) {
+        self.open += 1;
+        self.expected += batch;
+        self.pulled = Instant::now();
+        self.heard = self.pulled;
+        let request = format!(
+            r#"{{"batch":{batch},"no_wait":true,"expires":{},"idle_heartbeat":{},"max_bytes":{}}}"#,
+            EXPIRES.as_nanos(),
+            HEARTBEAT.as_nanos(),
+            PULL_BYTES.max(max_payload * 2)
+        );
+        (self.request.clone(), self.reply.clone(), Bytes::from(request))
+    }
+
+    /// Takes back a pull that could not be sent.
+    pub(crate) fn not_sent(&mut self, batch: usize) {
+        self.open = self.open.saturating_sub(1);
+        self.expected = self.expected.saturating_sub(batch);
+    }
+
+    /// Forgets the pulls of a lost connection.
+    pub(crate) fn forget_pulls(&mut self, connection: u64) {
+        self.open = 0;
+        self.expected = 0;
+        self.connection = connection;
+    }
+
+    /// Takes in all that has arrived; none of it arrived before `since`. Registers for more.
+    ///
+    /// # Errors
+    /// What the server says is wrong with the consumer. The inbox is then of no more use.
+    pub(crate) fn read(&mut self, context: &mut Context<'_>, since: Instant) -> Result<()> {
+        loop {
+            match Pin::new(&mut self.subscriber).poll_next(context) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(None) => return Err(Error::closed("event bus")),
+                Poll::Ready(Some(message)) => {
+                    self.heard = Instant::now();
+                    match message.status {
+                        None => self.hold(message, since),
+                        Some(status) => self.note(status, &message)?,
+                    }
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, message: Message, since: Instant) {
+        self.expected = self.expected.saturating_sub(1);
+        let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
+        let Some(place) = place else {
+            return tracing::warn!(subject = %message.subject, "a message that is no delivery was left out");
+        };
+        self.buffer.push_back(Held {
+            message,
+            place,
+            since,
+            released: (place.delivered == 1).then_some(0),
+        });
+    }
+
+    fn note(&mut self, status: StatusCode, message: &Message) -> Result<()> {
+        let description = message.description.as_deref().unwrap_or_default();
+        match status.as_u16() {
+            100 => return Ok(()),
+            503 => return Err(error::gone("the group's consumer or the stream is missing")),
+            409 if description == "Consumer Deleted" => return Err(error::gone("the group's consumer was deleted")),
+            // The ordinary ends of a pull, and those of a server that stops or hands over.
+            404 | 408 => {}
+            409 if !(description.starts_with("Exceeded") || description.contains("push based")) => {}
+            409 if description == "Exceeded MaxWaiting" => {
+                return Err(Error::temporary("the group has too many members that wait").with_code(Code::Exhausted));
+            }
+            _ => {
+                return Err(Error::permanent(format!("the server refuses to give out events: {description}"))
+                    .with_code(Code::FailedPrecondition));
+            }
+        }
+        let left = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let left = left.and_then(|left| left.as_str().parse().ok()).unwrap_or(0);
+        self.open = self.open.saturating_sub(1);
+        self.expected = if self.open == 0 { 0 } else { self.expected.saturating_sub(left) };
+        Ok(())
+    }
+
+    /// Asks the server to send no more. What has arrived can still be read.
+    pub(crate) async fn stop(&mut self, within: Duration) {
+        // If that does not get through, the server notices when it sends.
+        let _ = tokio::time::timeout(within, self.subscriber.unsubscribe()).await;
+    }
+}
