@@ -1,0 +1,4 @@
+//! The adapter against a real Apache Kafka.
+
+mod conformance;
+mod support;
