@@ -69,7 +69,8 @@ impl KafkaBus {
             closed: AtomicBool::new(false),
             options,
         }));
-        bus.answers("event_bus.connect", bus.0.options.connection_timeout).await?;
+        bus.answers("event_bus.connect", bus.0.options.connection_timeout)
+            .await?;
         Ok(bus)
     }
 
@@ -88,11 +89,17 @@ impl KafkaBus {
                 };
                 match producer.trouble().take() {
                     // A wrong password, or a broker that refuses, does not mend by waiting.
-                    Some((code, reason)) => return Err(from_code(code, operation).with_context("reason", reason)),
-                    None if left <= SLICE => return Err(from_code(
-                        error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::OperationTimedOut),
-                        operation,
-                    )),
+                    Some((code, reason)) => {
+                        return Err(from_code(code, operation).with_context("reason", reason));
+                    }
+                    None if left <= SLICE => {
+                        return Err(from_code(
+                            error
+                                .rdkafka_error_code()
+                                .unwrap_or(RDKafkaErrorCode::OperationTimedOut),
+                            operation,
+                        ));
+                    }
                     None => {}
                 }
             }
@@ -217,7 +224,10 @@ impl EventBus for KafkaBus {
             return Err(Error::invalid_input("ack deadline must not be zero")
                 .with_context("topic", subscription.topic));
         }
-        self.0.topics.ensure(self.0.producer(), &subscription.topic).await?;
+        self.0
+            .topics
+            .ensure(self.0.producer(), &subscription.topic)
+            .await?;
         let member = Member::new(self.0.group(&subscription)?, subscription.ack_deadline);
         member.ready(self.0.options.join_timeout).await?;
         Ok(Box::new(member))
@@ -225,7 +235,8 @@ impl EventBus for KafkaBus {
 
     async fn ping(&self) -> Result<()> {
         self.0.check_open()?;
-        self.answers("event_bus.ping", self.0.options.connection_timeout).await
+        self.answers("event_bus.ping", self.0.options.connection_timeout)
+            .await
     }
 
     async fn close(&self) -> Result<()> {

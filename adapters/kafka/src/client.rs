@@ -3,12 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use cqi_core::Error;
-use rdkafka::{
-    ClientConfig,
-    config::RDKafkaLogLevel,
-    error::KafkaError,
-    types::RDKafkaErrorCode,
-};
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaErrorCode};
 
 use crate::{config::KafkaOptions, error};
 
@@ -24,7 +19,10 @@ pub(crate) fn settings(options: &KafkaOptions) -> ClientConfig {
         config.set(key, value.expose());
     }
     if !options.user.is_empty() {
-        for (key, value) in [("security.protocol", "SASL_SSL"), ("sasl.mechanism", "SCRAM-SHA-512")] {
+        for (key, value) in [
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+        ] {
             if !options.properties.contains_key(key) {
                 config.set(key, value);
             }
@@ -39,7 +37,11 @@ pub(crate) fn settings(options: &KafkaOptions) -> ClientConfig {
         .set("bootstrap.servers", options.servers())
         .set("socket.keepalive.enable", "true")
         .set("socket.nagle.disable", "true")
-        .set("socket.connection.setup.timeout.ms", millis(options.connection_timeout))
+        .set("socket.timeout.ms", "10000")
+        .set(
+            "socket.connection.setup.timeout.ms",
+            millis(options.connection_timeout),
+        )
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
         .set("allow.auto.create.topics", "false")
@@ -54,7 +56,10 @@ pub(crate) fn millis(time: std::time::Duration) -> String {
 /// Passes a log line of librdkafka on.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
     match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
             tracing::warn!(target: "librdkafka", facility, "{line}");
         }
         RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {

@@ -120,10 +120,18 @@ impl TryFrom<&EventBusConfig> for KafkaOptions {
             ..Self::default()
         };
         if !config.url.is_empty() {
-            let not_ours =
-                || Error::invalid_input("event_bus.url must be kafka://host:port[,host:port]").with_context("url", &config.url);
-            let rest = config.url.expose().strip_prefix("kafka://").ok_or_else(not_ours)?;
-            let (login, hosts) = rest.rsplit_once('@').map_or((None, rest), |(login, hosts)| (Some(login), hosts));
+            let not_ours = || {
+                Error::invalid_input("event_bus.url must be kafka://host:port[,host:port]")
+                    .with_context("url", &config.url)
+            };
+            let rest = config
+                .url
+                .expose()
+                .strip_prefix("kafka://")
+                .ok_or_else(not_ours)?;
+            let (login, hosts) = rest
+                .rsplit_once('@')
+                .map_or((None, rest), |(login, hosts)| (Some(login), hosts));
             if let Some(login) = login {
                 let (user, password) = login.split_once(':').unwrap_or((login, ""));
                 options.user = user.to_owned();

@@ -17,13 +17,23 @@ pub(crate) fn from_code(code: RDKafkaErrorCode, operation: &'static str) -> Erro
         E::MessageSizeTooLarge | E::MessageBatchTooLarge | E::InvalidMessageSize => {
             (Kind::InvalidInput, Some(Code::TooLarge))
         }
-        E::InvalidTopic | E::InvalidConfig | E::InvalidPartitions | E::InvalidReplicationFactor
-        | E::InvalidReplicaAssignment | E::PolicyViolation | E::InvalidRecord | E::InvalidTimestamp
-        | E::InvalidSessionTimeout | E::InvalidGroupId => (Kind::InvalidInput, None),
+        E::InvalidTopic
+        | E::InvalidConfig
+        | E::InvalidPartitions
+        | E::InvalidReplicationFactor
+        | E::InvalidReplicaAssignment
+        | E::PolicyViolation
+        | E::InvalidRecord
+        | E::InvalidTimestamp
+        | E::InvalidSessionTimeout
+        | E::InvalidGroupId => (Kind::InvalidInput, None),
         E::UnknownTopicOrPartition | E::UnknownTopic | E::UnknownPartition | E::GroupIdNotFound => {
             (Kind::NotFound, None)
         }
-        E::Authentication | E::SaslAuthenticationFailed | E::UnsupportedSASLMechanism | E::IllegalSASLState
+        E::Authentication
+        | E::SaslAuthenticationFailed
+        | E::UnsupportedSASLMechanism
+        | E::IllegalSASLState
         | E::SSL => (Kind::Unauthorized, None),
         E::TopicAuthorizationFailed | E::GroupAuthorizationFailed | E::ClusterAuthorizationFailed => {
             (Kind::Unauthorized, Some(Code::PermissionDenied))
@@ -31,12 +41,17 @@ pub(crate) fn from_code(code: RDKafkaErrorCode, operation: &'static str) -> Erro
         E::InconsistentGroupProtocol | E::FencedInstanceId => {
             (Kind::Permanent, Some(Code::FailedPrecondition))
         }
-        E::InvalidArgument | E::InvalidRequest | E::UnsupportedVersion | E::UnsupportedFeature
-        | E::SecurityDisabled | E::UnsupportedCompressionType => (Kind::Permanent, None),
+        E::InvalidArgument
+        | E::InvalidRequest
+        | E::UnsupportedVersion
+        | E::UnsupportedFeature
+        | E::SecurityDisabled
+        | E::UnsupportedCompressionType => (Kind::Permanent, None),
         // Everything else passes: a broker is away, a leader or coordinator moves, a group rebalances.
         _ => (Kind::Temporary, Some(Code::Unavailable)),
     };
-    let mut error = Error::from_source(kind, code.to_string(), KafkaError::Global(code)).with_operation(operation);
+    let mut error =
+        Error::from_source(kind, code.to_string(), KafkaError::Global(code)).with_operation(operation);
     if let Some(finer) = finer {
         error = error.with_code(finer);
     }
@@ -73,7 +88,9 @@ pub(crate) fn from_client(error: KafkaError, operation: &'static str) -> Error {
         None => {
             let message = match &error {
                 // Its own text would repeat the setting's value, which may be a secret.
-                KafkaError::ClientConfig(_, why, key, _) => format!("setting {key}: {}", missing_feature(why)),
+                KafkaError::ClientConfig(_, why, key, _) => {
+                    format!("setting {key}: {}", missing_feature(why))
+                }
                 KafkaError::ClientCreation(why) => missing_feature(why).to_owned(),
                 other => other.to_string(),
             };
@@ -103,12 +120,37 @@ mod tests {
             (E::PurgeQueue, Kind::Temporary, Some(Code::Cancelled), false),
             (E::PurgeInflight, Kind::Temporary, Some(Code::Cancelled), true),
             (E::QueueFull, Kind::Temporary, Some(Code::Exhausted), false),
-            (E::NotLeaderForPartition, Kind::Temporary, Some(Code::Unavailable), false),
-            (E::NotEnoughReplicas, Kind::Temporary, Some(Code::Unavailable), false),
-            (E::NotEnoughReplicasAfterAppend, Kind::Temporary, Some(Code::Unavailable), true),
-            (E::MessageSizeTooLarge, Kind::InvalidInput, Some(Code::TooLarge), false),
+            (
+                E::NotLeaderForPartition,
+                Kind::Temporary,
+                Some(Code::Unavailable),
+                false,
+            ),
+            (
+                E::NotEnoughReplicas,
+                Kind::Temporary,
+                Some(Code::Unavailable),
+                false,
+            ),
+            (
+                E::NotEnoughReplicasAfterAppend,
+                Kind::Temporary,
+                Some(Code::Unavailable),
+                true,
+            ),
+            (
+                E::MessageSizeTooLarge,
+                Kind::InvalidInput,
+                Some(Code::TooLarge),
+                false,
+            ),
             (E::UnknownTopicOrPartition, Kind::NotFound, None, false),
-            (E::TopicAuthorizationFailed, Kind::Unauthorized, Some(Code::PermissionDenied), false),
+            (
+                E::TopicAuthorizationFailed,
+                Kind::Unauthorized,
+                Some(Code::PermissionDenied),
+                false,
+            ),
             (E::SaslAuthenticationFailed, Kind::Unauthorized, None, false),
         ] {
             let error = from_code(code, "event_bus.publish");

@@ -49,7 +49,9 @@ impl Receipt {
             }
             self.waker.register(context.waker());
             // It may have come before the waker was there.
-            self.outcome.get().map_or(Poll::Pending, |outcome| Poll::Ready(*outcome))
+            self.outcome
+                .get()
+                .map_or(Poll::Pending, |outcome| Poll::Ready(*outcome))
         })
         .await
     }
@@ -195,9 +197,11 @@ impl Producer {
         if let Some(key) = event.key() {
             record = record.key(key);
         }
-        self.inner
-            .send(record)
-            .map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument))
+        self.inner.send(record).map_err(|(error, _)| {
+            error
+                .rdkafka_error_code()
+                .unwrap_or(RDKafkaErrorCode::InvalidArgument)
+        })
     }
 
     async fn confirm(&self, event: &Event, receipt: &Receipt, until: Instant) -> Result<()> {
@@ -216,9 +220,10 @@ impl Producer {
         let flushed = self.inner.flush(limit);
         match (flushed, self.inner.in_flight_count()) {
             (Ok(()), _) | (_, 0) => Ok(()),
-            (Err(error), left) => {
-                Err(self.trouble().explain(error, "event_bus.close").with_context("unconfirmed_events", left))
-            }
+            (Err(error), left) => Err(self
+                .trouble()
+                .explain(error, "event_bus.close")
+                .with_context("unconfirmed_events", left)),
         }
     }
 }

@@ -37,7 +37,10 @@ pub(crate) fn headers(event: &Event) -> OwnedHeaders {
 /// record's position; a tombstone has an empty payload.
 pub(crate) fn event(topic: &Topic, record: &BorrowedMessage<'_>) -> Event {
     let payload = Bytes::copy_from_slice(record.payload().unwrap_or_default());
-    let texts = record.headers().into_iter().flat_map(|all| (0..all.count()).filter_map(|at| text(all, at)));
+    let texts = record
+        .headers()
+        .into_iter()
+        .flat_map(|all| (0..all.count()).filter_map(|at| text(all, at)));
     envelope::read(Prefix::Underscore, topic.clone(), payload, texts, || {
         let key = record.key().and_then(|key| std::str::from_utf8(key).ok());
         Fallback {

@@ -65,17 +65,28 @@ impl Topics {
     }
 
     pub(crate) fn is_known(&self, topic: &Topic) -> bool {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).contains(topic)
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(topic)
     }
 
     /// One of the known topics.
     pub(crate) fn any(&self) -> Option<Topic> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).iter().next().cloned()
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .next()
+            .cloned()
     }
 
     /// Somebody was told that the topic is not there: it is looked up anew.
     pub(crate) fn forget(&self, topic: &Topic) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(topic);
+        self.known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(topic);
     }
 
     /// Returns once `topic` is there, creating it if that is allowed.
@@ -99,7 +110,10 @@ impl Topics {
             }
             match look_up(producer, topic, left).await? {
                 Found::Ready => {
-                    self.known.write().unwrap_or_else(PoisonError::into_inner).insert(topic.clone());
+                    self.known
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(topic.clone());
                 }
                 Found::Missing if !created && self.options.create_topics => {
                     self.create(topic, left).await?;
@@ -129,7 +143,9 @@ impl Topics {
             self.options.partitions,
             TopicReplication::Fixed(self.options.replication),
         );
-        let how = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit));
+        let how = AdminOptions::new()
+            .request_timeout(Some(limit))
+            .operation_timeout(Some(limit));
         let results = admin
             .create_topics([&new], &how)
             .await
@@ -160,7 +176,11 @@ async fn look_up(producer: &Arc<Producer>, topic: &Topic, limit: Duration) -> Re
             .client()
             .fetch_metadata(Some(name.as_str()), limit)
             .map_err(|error| client.trouble().explain(error, OPERATION))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == name.as_str()) else {
+        let Some(found) = metadata
+            .topics()
+            .iter()
+            .find(|found| found.name() == name.as_str())
+        else {
             return Ok(Found::Missing);
         };
         match found.error().map(RDKafkaErrorCode::from) {

@@ -15,7 +15,7 @@ use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol},
-    error::{KafkaError, KafkaResult},
+    error::KafkaError,
     types::RDKafkaRespErr,
 };
 
@@ -32,8 +32,6 @@ pub(super) enum Move {
 pub(super) struct Callbacks {
     pub(super) trouble: Trouble,
     pub(super) moves: Mutex<VecDeque<Move>>,
-    /// How the last commit ended.
-    pub(super) committed: Mutex<Option<KafkaResult<()>>>,
     /// The driver is gone: moves are agreed to at once.
     pub(super) closing: AtomicBool,
     /// Counts calls, so that the driver sees whether polling did anything.
@@ -55,7 +53,11 @@ impl ClientContext for Callbacks {
 impl ConsumerContext for Callbacks {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         self.calls.fetch_add(1, Relaxed);
-        let partitions = list.elements().iter().map(|element| element.partition()).collect();
+        let partitions = list
+            .elements()
+            .iter()
+            .map(|element| element.partition())
+            .collect();
         let change = match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Move::Assign(partitions),
             _ => Move::Revoke(partitions),
@@ -66,12 +68,6 @@ impl ConsumerContext for Callbacks {
         } else {
             lock(&self.moves).push_back(change);
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.calls.fetch_add(1, Relaxed);
-        let each = offsets.elements().iter().try_for_each(|element| element.error());
-        *lock(&self.committed) = Some(result.and(each));
     }
 }
 

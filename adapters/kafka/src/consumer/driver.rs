@@ -19,6 +19,7 @@ use rdkafka::{
 
 use super::{
     callbacks::{Callbacks, Move, agree},
+    committer::Committer,
     group::{Group, Phase},
     ledger::{Clock, Position},
     placing,
@@ -44,14 +45,16 @@ const CONSUME: &str = "event_bus.consume";
 /// Starts the thread.
 pub(super) fn start(group: &Arc<Group>) -> io::Result<()> {
     let own = Arc::clone(group);
-    let driver = thread::Builder::new().name("cqi-kafka".to_owned()).spawn(move || {
-        if catch_unwind(AssertUnwindSafe(|| drive(&own))).is_err() {
-            tracing::error!(group = own.id, "the consumer's driver panicked");
-            own.fail(Error::panicked("the consumer's driver").with_operation(CONSUME));
-        }
-        own.phase.send_replace(Phase::Left);
-        own.wake().notify_waiters();
-    })?;
+    let driver = thread::Builder::new()
+        .name("cqi-kafka".to_owned())
+        .spawn(move || {
+            if catch_unwind(AssertUnwindSafe(|| drive(&own))).is_err() {
+                tracing::error!(group = own.id, "the consumer's driver panicked");
+                own.fail(Error::panicked("the consumer's driver").with_operation(CONSUME));
+            }
+            own.phase.send_replace(Phase::Left);
+            own.wake().notify_waiters();
+        })?;
     group.set_driver(driver.thread().clone());
     Ok(())
 }
@@ -82,8 +85,9 @@ struct Driver {
     unplaced: Vec<i32>,
     /// Whether the group was there before; then a partition it does not know is new itself.
     existed: bool,
-    /// The commit on its way: since when, and of which partitions.
-    commit: Option<(Instant, Vec<i32>)>,
+    committer: Committer,
+    /// The partitions of the commit on its way.
+    commit: Option<Vec<i32>>,
     committed_at: Instant,
     /// How the last one ended.
     committed: KafkaResult<()>,
@@ -110,7 +114,10 @@ impl Driver {
             .set("auto.offset.reset", "earliest")
             .set("session.timeout.ms", millis(options.session_timeout))
             .set("heartbeat.interval.ms", millis(heartbeat))
-            .set("max.poll.interval.ms", millis(options.session_timeout.max(Duration::from_secs(60))))
+            .set(
+                "max.poll.interval.ms",
+                millis(options.session_timeout.max(Duration::from_secs(60))),
+            )
             .set("queued.max.messages.kbytes", "8192")
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "100");
@@ -120,10 +127,14 @@ impl Driver {
         let driver = thread::current();
         consumer.set_nonempty_callback(move || driver.unpark());
         let now = Instant::now();
+        let consumer = Arc::new(consumer);
+        let committer = Committer::start(Arc::downgrade(&consumer), group.topic.clone())
+            .map_err(|error| Error::temporary("no thread for commits").with_source(error))?;
         Ok(Self {
             group: Arc::clone(group),
             queues: Vec::new(),
-            consumer: Arc::new(consumer),
+            consumer,
+            committer,
             unplaced: Vec::new(),
             existed: false,
             commit: None,
@@ -155,7 +166,9 @@ impl Driver {
     }
 
     fn subscribe(&self) -> Result<()> {
-        self.consumer.subscribe(&[self.group.topic.as_str()]).map_err(|error| from_client(error, CONSUME))
+        self.consumer
+            .subscribe(&[self.group.topic.as_str()])
+            .map_err(|error| from_client(error, CONSUME))
     }
 
     fn callbacks(&self) -> &Callbacks {
@@ -170,7 +183,11 @@ impl Driver {
                 .and_then(|partitions| placing::committed(&self.consumer, topic, &partitions));
             match asked {
                 Ok(all) => {
-                    self.unplaced = all.iter().filter(|(_, at)| at.is_none()).map(|(partition, _)| *partition).collect();
+                    self.unplaced = all
+                        .iter()
+                        .filter(|(_, at)| at.is_none())
+                        .map(|(partition, _)| *partition)
+                        .collect();
                     self.existed = self.unplaced.len() < all.len();
                     self.ready_if_placed();
                     return Ok(());
@@ -199,7 +216,11 @@ impl Driver {
         }
         self.retry_at = now + NAP;
         if let Ok(all) = placing::committed(&self.consumer, &self.group.topic, &self.unplaced) {
-            self.unplaced = all.into_iter().filter(|(_, at)| at.is_none()).map(|(partition, _)| partition).collect();
+            self.unplaced = all
+                .into_iter()
+                .filter(|(_, at)| at.is_none())
+                .map(|(partition, _)| partition)
+                .collect();
             self.ready_if_placed();
         }
     }
@@ -222,14 +243,15 @@ impl Driver {
             }
             busy = true;
         }
-        let ended = lock(&self.callbacks().committed).take();
-        if let Some(ended) = ended
-            && let Some((_, partitions)) = self.commit.take()
+        if let Some(ended) = self.committer.answer()
+            && let Some(partitions) = self.commit.take()
         {
             if let Err(error) = &ended {
                 tracing::debug!(group = self.group.id, %error, "commit failed, it is repeated");
                 let mut state = lock(&self.group.state);
-                partitions.into_iter().for_each(|partition| state.ledger.commit_again(partition));
+                partitions
+                    .into_iter()
+                    .for_each(|partition| state.ledger.commit_again(partition));
             }
             self.committed = ended;
         }
@@ -318,14 +340,22 @@ impl Driver {
         };
         {
             let mut state = lock(&self.group.state);
-            for Position { partition, offset, notes } in &positions {
+            for Position {
+                partition,
+                offset,
+                notes,
+            } in &positions
+            {
                 state.ledger.own(*partition, *offset, notes);
             }
         }
         for partition in partitions {
             self.queues.retain(|(own, _)| own != partition);
             // Each has a queue of its own: what nobody has room for stays in the client, which then fetches no more.
-            if let Some(mut queue) = self.consumer.split_partition_queue(self.group.topic.as_str(), *partition) {
+            if let Some(mut queue) = self
+                .consumer
+                .split_partition_queue(self.group.topic.as_str(), *partition)
+            {
                 let driver = thread::current();
                 queue.set_nonempty_callback(move || driver.unpark());
                 self.queues.push((*partition, queue));
@@ -342,7 +372,11 @@ impl Driver {
     /// Where `partitions` go on; those that have no position get one, which is committed before anything else happens.
     fn place(&mut self, partitions: &[i32]) -> Result<Vec<Position>, KafkaError> {
         let topic = self.group.topic.clone();
-        let start_at = if self.existed { StartAt::Oldest } else { self.group.start_at };
+        let start_at = if self.existed {
+            StartAt::Oldest
+        } else {
+            self.group.start_at
+        };
         let (mut positions, mut firsts) = (Vec::new(), Vec::new());
         for (partition, position) in placing::committed(&self.consumer, &topic, partitions)? {
             match position {
@@ -364,7 +398,9 @@ impl Driver {
         if !lost {
             let since = *self.moving.get_or_insert(now);
             let mut state = lock(&self.group.state);
-            partitions.iter().for_each(|partition| state.ledger.stop(*partition));
+            partitions
+                .iter()
+                .for_each(|partition| state.ledger.stop(*partition));
             let patient = now < since + self.group.options.handover_timeout && !state.closed;
             state.draining = patient && state.ledger.is_out(Some(partitions), now);
             if state.draining {
@@ -372,7 +408,9 @@ impl Driver {
             }
             let positions = state.ledger.positions(Some(partitions), Clock::now());
             // What is settled from now on would not be in the commit, and must not be said to be settled.
-            partitions.iter().for_each(|partition| state.ledger.forget(*partition));
+            partitions
+                .iter()
+                .for_each(|partition| state.ledger.forget(*partition));
             drop(state);
             if let Err(error) = self.commit_now(&positions) {
                 tracing::warn!(group = self.group.id, %error, "partitions go on without the last commit: events come again");
@@ -380,7 +418,9 @@ impl Driver {
         }
         self.moving = None;
         let mut state = lock(&self.group.state);
-        partitions.iter().for_each(|partition| state.ledger.forget(*partition));
+        partitions
+            .iter()
+            .for_each(|partition| state.ledger.forget(*partition));
         drop(state);
         self.queues.retain(|(own, _)| !partitions.contains(own));
         let list = placing::list(&self.group.topic, partitions);
@@ -391,28 +431,20 @@ impl Driver {
     /// Commits now and then.
     fn keep_committed(&mut self) {
         let now = Instant::now();
-        match &self.commit {
-            Some((since, _)) if now < *since + COMMIT_TIMEOUT * 3 => return,
-            _ => {}
-        }
-        if now < self.committed_at + COMMIT_EVERY {
+        if self.commit.is_some() || now < self.committed_at + COMMIT_EVERY {
             return;
         }
         let positions = lock(&self.group.state).ledger.positions(None, Clock::now());
         if !positions.is_empty() {
-            self.start_commit(&positions);
+            self.start_commit(positions);
         }
     }
 
-    fn start_commit(&mut self, positions: &[Position]) {
+    fn start_commit(&mut self, positions: Vec<Position>) {
         let partitions = positions.iter().map(|position| position.partition).collect();
         self.committed_at = Instant::now();
-        self.commit = Some((self.committed_at, partitions));
-        let begun = placing::positioned(&self.group.topic, positions, true)
-            .and_then(|list| self.consumer.commit(&list, rdkafka::consumer::CommitMode::Async));
-        if let Err(error) = begun {
-            *lock(&self.callbacks().committed) = Some(Err(error));
-        }
+        self.commit = Some(partitions);
+        self.committer.begin(positions);
     }
 
     /// Commits and waits for the answer. There is one commit at a time, so that answers are not taken for each other.
@@ -423,7 +455,7 @@ impl Driver {
             if self.commit.is_some() {
                 let _ = self.answer(until)?; // of an earlier one: whatever it says, this one says more
             }
-            self.start_commit(positions);
+            self.start_commit(positions.to_vec());
             answer = self.answer(until)?;
             // While a group rebalances, its coordinator may refuse for a moment.
             if answer.is_ok() || Instant::now() + NAP >= until {
@@ -467,7 +499,10 @@ impl Driver {
             state.aside = true;
             drop(state);
             self.aside_at = now;
-            tracing::info!(group = self.group.id, "nobody asks for events: other members may have them");
+            tracing::info!(
+                group = self.group.id,
+                "nobody asks for events: other members may have them"
+            );
             self.consumer.unsubscribe();
         }
         Ok(())
@@ -484,7 +519,11 @@ impl Driver {
         let passing = error.rdkafka_error_code().is_none_or(|code| {
             matches!(
                 code,
-                E::PartitionEOF | E::BrokerTransportFailure | E::Resolve | E::OperationTimedOut | E::PollExceeded
+                E::PartitionEOF
+                    | E::BrokerTransportFailure
+                    | E::Resolve
+                    | E::OperationTimedOut
+                    | E::PollExceeded
             )
         });
         tracing::debug!(group = self.group.id, %error, passing, "consumer says");
@@ -534,7 +573,11 @@ impl Driver {
         self.callbacks().closing.store(true, SeqCst);
         for change in std::mem::take(&mut *lock(&self.callbacks().moves)) {
             let (Move::Assign(partitions) | Move::Revoke(partitions)) = &change;
-            agree(&self.consumer, &change, &placing::list(&self.group.topic, partitions));
+            agree(
+                &self.consumer,
+                &change,
+                &placing::list(&self.group.topic, partitions),
+            );
         }
         self.queues.clear();
         // Dropping the client leaves the group, and lasts until the broker has answered.

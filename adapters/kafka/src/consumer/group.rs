@@ -70,7 +70,10 @@ pub(super) struct State {
 
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group").field("id", &self.id).field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("Group")
+            .field("id", &self.id)
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,7 +150,11 @@ impl Group {
     /// Waits until the client has left.
     pub(crate) async fn left(&self) {
         // The sender lives in here, so that waiting cannot fail.
-        let _ = self.phase.subscribe().wait_for(|phase| matches!(phase, Phase::Left)).await;
+        let _ = self
+            .phase
+            .subscribe()
+            .wait_for(|phase| matches!(phase, Phase::Left))
+            .await;
     }
 
     /// Whether the last member left with nothing out, so that the client leaves right now.
@@ -231,12 +238,16 @@ impl Group {
         let mut state = lock(&self.state);
         let due = state.ledger.due();
         let changed = change(&mut state, Instant::now());
-        let roomy = state.full && state.ledger.held() <= self.options.max_unsettled / 2
+        let roomy = state.full
+            && state.ledger.held() <= self.options.max_unsettled / 2
             && state.ledger.held_bytes() <= self.options.max_unsettled_bytes / 2;
         if roomy {
             state.full = false;
         }
-        let earlier = state.ledger.due().is_some_and(|new| due.is_none_or(|old| new < old));
+        let earlier = state
+            .ledger
+            .due()
+            .is_some_and(|new| due.is_none_or(|old| new < old));
         let tell = roomy || earlier || state.draining;
         drop(state);
         if tell {

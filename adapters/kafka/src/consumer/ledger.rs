@@ -65,7 +65,11 @@ enum State {
     /// Comes back at the moment.
     Delayed(Instant),
     /// Given out under this number.
-    Leased { number: u64, until: Instant, abandoned: bool },
+    Leased {
+        number: u64,
+        until: Instant,
+        abandoned: bool,
+    },
 }
 
 /// One delivery's claim: partition, its epoch, offset, and the number it was given out under.
@@ -142,7 +146,11 @@ impl Ledger {
     pub(super) fn forget(&mut self, partition: i32) {
         if let Some(gone) = self.partitions.remove(&partition) {
             self.held -= gone.entries.len();
-            self.held_bytes -= gone.entries.values().map(|entry| entry.event.size()).sum::<usize>();
+            self.held_bytes -= gone
+                .entries
+                .values()
+                .map(|entry| entry.event.size())
+                .sum::<usize>();
         }
     }
 
@@ -181,13 +189,25 @@ impl Ledger {
                 false
             }
         });
-        partition.entries.insert(offset, Entry { event, key, attempts: note.attempts, state: State::Behind(until) });
+        partition.entries.insert(
+            offset,
+            Entry {
+                event,
+                key,
+                attempts: note.attempts,
+                state: State::Behind(until),
+            },
+        );
         !waits && self.release(number, offset, clock.now, false)
     }
 
     /// Lets an event come, at once or at its moment. Returns whether it can be given out now.
     fn release(&mut self, number: i32, offset: i64, now: Instant, first: bool) -> bool {
-        let Some(entry) = self.partitions.get_mut(&number).and_then(|p| p.entries.get_mut(&offset)) else {
+        let Some(entry) = self
+            .partitions
+            .get_mut(&number)
+            .and_then(|p| p.entries.get_mut(&offset))
+        else {
             return false;
         };
         if let State::Behind(Some(until)) | State::Delayed(until) = entry.state
@@ -209,19 +229,36 @@ impl Ledger {
     /// Gives out the next event, for `deadline`.
     pub(super) fn take(&mut self, now: Instant, deadline: Duration) -> Option<(Event, u32, Claim)> {
         while let Some((number, offset)) = self.ready.pop_front() {
-            let Some(partition) = self.partitions.get_mut(&number).filter(|partition| !partition.moving) else {
+            let Some(partition) = self
+                .partitions
+                .get_mut(&number)
+                .filter(|partition| !partition.moving)
+            else {
                 continue;
             };
-            let Some(entry) = partition.entries.get_mut(&offset).filter(|entry| entry.state == State::Ready) else {
+            let Some(entry) = partition
+                .entries
+                .get_mut(&offset)
+                .filter(|entry| entry.state == State::Ready)
+            else {
                 continue;
             };
             self.next_number += 1;
             let until = now + deadline;
-            entry.state = State::Leased { number: self.next_number, until, abandoned: false };
+            entry.state = State::Leased {
+                number: self.next_number,
+                until,
+                abandoned: false,
+            };
             partition.touched = partition.touched.max(offset + 1);
             partition.dirty = true;
             self.due = Some(self.due.map_or(until, |due| due.min(until)));
-            let claim = Claim { partition: number, epoch: partition.epoch, offset, number: self.next_number };
+            let claim = Claim {
+                partition: number,
+                epoch: partition.epoch,
+                offset,
+                number: self.next_number,
+            };
             return Some((entry.event.clone(), entry.attempts.saturating_add(1), claim));
         }
         None
@@ -268,14 +305,20 @@ impl Ledger {
     pub(super) fn extend(&mut self, claim: Claim, now: Instant, deadline: Duration) -> Result<(), Lost> {
         let partition = self.partition(claim)?;
         let entry = partition.leased(claim)?;
-        entry.state = State::Leased { number: claim.number, until: now + deadline, abandoned: false };
+        entry.state = State::Leased {
+            number: claim.number,
+            until: now + deadline,
+            abandoned: false,
+        };
         partition.dirty = true; // whoever takes over must wait as long
         Ok(())
     }
 
     /// Nobody can settle this delivery any more: its handle is gone.
     pub(super) fn abandon(&mut self, claim: Claim) {
-        if let Ok(entry) = self.partition(claim).and_then(|partition| partition.leased(claim))
+        if let Ok(entry) = self
+            .partition(claim)
+            .and_then(|partition| partition.leased(claim))
             && let State::Leased { abandoned, .. } = &mut entry.state
         {
             *abandoned = true;
@@ -284,7 +327,9 @@ impl Ledger {
 
     fn partition(&mut self, claim: Claim) -> Result<&mut Partition, Lost> {
         let partition = self.partitions.get_mut(&claim.partition);
-        partition.filter(|partition| partition.epoch == claim.epoch).ok_or(Lost)
+        partition
+            .filter(|partition| partition.epoch == claim.epoch)
+            .ok_or(Lost)
     }
 
     /// Brings back what is due. Returns whether there is more to give out.
@@ -375,9 +420,16 @@ impl Partition {
             let not_before = until.map_or(0, |until| clock.millis(until));
             (*offset, Note { attempts, not_before })
         });
-        let known = self.known.range(self.position..).map(|(offset, note)| (*offset, *note));
+        let known = self
+            .known
+            .range(self.position..)
+            .map(|(offset, note)| (*offset, *note));
         let notes = notes::encode(low, self.touched.max(low), noted.chain(known));
-        Position { partition, offset: low, notes }
+        Position {
+            partition,
+            offset: low,
+            notes,
+        }
     }
 }
 
@@ -405,6 +457,7 @@ impl Clock {
     /// The moment on the shared clock.
     fn millis(self, at: Instant) -> u64 {
         let wait = at.saturating_duration_since(self.now).as_millis();
-        self.millis.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
+        self.millis
+            .saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 }

@@ -39,7 +39,11 @@ pub(crate) struct Member {
 impl Member {
     /// Takes a place that was entered.
     pub(crate) fn new(group: Arc<Group>, ack_deadline: Duration) -> Self {
-        Self { group, ack_deadline, left: false }
+        Self {
+            group,
+            ack_deadline,
+            left: false,
+        }
     }
 
     /// Waits until the group exists.
@@ -85,8 +89,15 @@ impl Member {
             });
             batch.push(Delivery::new(event, attempt, acker));
         }
-        let error = if batch.is_empty() { state.error.take() } else { None };
-        let (more, earlier) = (state.ledger.has_ready(), due.is_none() && state.ledger.due().is_some());
+        let error = if batch.is_empty() {
+            state.error.take()
+        } else {
+            None
+        };
+        let (more, earlier) = (
+            state.ledger.has_ready(),
+            due.is_none() && state.ledger.due().is_some(),
+        );
         drop(state);
         if more {
             self.group.tell_member(); // another member may take the rest
@@ -168,7 +179,9 @@ struct KafkaAcker {
 
 impl fmt::Debug for KafkaAcker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaAcker").field("claim", &self.claim).finish_non_exhaustive()
+        f.debug_struct("KafkaAcker")
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
     }
 }
 

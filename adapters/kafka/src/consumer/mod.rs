@@ -5,6 +5,7 @@
 //! for the broker.
 
 mod callbacks;
+mod committer;
 mod driver;
 mod group;
 mod ledger;

@@ -40,12 +40,19 @@ pub(super) fn encode(low: i64, mut touched: i64, unsettled: impl Iterator<Item =
         let wait = note.not_before.saturating_sub(base).div_ceil(100);
         let wait = if note.not_before == 0 { None } else { Some(wait) };
         match &mut run {
-            Some(run) if run.end() == offset && (run.attempts, run.wait) == (note.attempts, wait) => run.count += 1,
+            Some(run) if run.end() == offset && (run.attempts, run.wait) == (note.attempts, wait) => {
+                run.count += 1
+            }
             _ => {
                 if let Some(run) = run.take() {
                     end = run.write(end, &mut runs);
                 }
-                run = Some(Run { start: offset, count: 1, attempts: note.attempts, wait });
+                run = Some(Run {
+                    start: offset,
+                    count: 1,
+                    attempts: note.attempts,
+                    wait,
+                });
             }
         }
         if runs.len() > MAX - 200
@@ -78,7 +85,12 @@ impl Run {
 
     /// Appends itself after a run that ended at `end`; returns its own end.
     fn write(&self, end: i64, out: &mut String) -> i64 {
-        let Self { start, count, attempts, .. } = self;
+        let Self {
+            start,
+            count,
+            attempts,
+            ..
+        } = self;
         let gap = start - end;
         // Writing to a String does not fail.
         let _ = match (self.wait, attempts, count) {
@@ -129,12 +141,23 @@ mod tests {
         for (touched, notes) in [
             (107, vec![]),
             (104, vec![(100, note(0, 0)), (101, note(0, 0)), (103, note(2, 0))]),
-            (140, vec![(100, note(1, 1_700_000_000_000)), (101, note(1, 1_700_000_000_000)), (139, note(7, 1_700_000_030_100))]),
+            (
+                140,
+                vec![
+                    (100, note(1, 1_700_000_000_000)),
+                    (101, note(1, 1_700_000_000_000)),
+                    (139, note(7, 1_700_000_030_100)),
+                ],
+            ),
             (101, vec![(100, note(0, 5_000))]),
         ] {
             let text = encode(100, touched, notes.iter().copied());
             let (until, read) = decode(100, &text).unwrap();
-            assert_eq!((until, read.into_iter().collect::<Vec<_>>()), (touched, notes), "{text}");
+            assert_eq!(
+                (until, read.into_iter().collect::<Vec<_>>()),
+                (touched, notes),
+                "{text}"
+            );
         }
         assert_eq!(encode(100, 100, std::iter::empty()), "");
     }
@@ -149,19 +172,39 @@ mod tests {
     #[test]
     fn too_much_is_cut_at_the_end_and_never_counts_as_settled() {
         // Nothing can be told in fewer words: no two neighbours are alike.
-        let notes: Vec<_> = (0..2_000_i64).map(|n| (n * 2, note(u32::try_from(n % 7).unwrap() + 1, 1_000 * n.unsigned_abs()))).collect();
+        let notes: Vec<_> = (0..2_000_i64)
+            .map(|n| {
+                (
+                    n * 2,
+                    note(u32::try_from(n % 7).unwrap() + 1, 1_000 * n.unsigned_abs()),
+                )
+            })
+            .collect();
         let text = encode(0, 5_000, notes.iter().copied());
         assert!(text.len() <= 4096, "{}", text.len());
         let (touched, read) = decode(0, &text).unwrap();
         assert!(read.len() > 200);
         for (offset, _) in &notes {
-            assert!(*offset >= touched || read.contains_key(offset), "{offset} counts as settled");
+            assert!(
+                *offset >= touched || read.contains_key(offset),
+                "{offset} counts as settled"
+            );
         }
     }
 
     #[test]
     fn metadata_of_other_clients_is_passed_over() {
-        for foreign in ["", "x", "NTI=", "1|", "1|5|0", "1|-1|0|", "1|2|0|9;", "1|2|0|0,-1;", "1|2|0|a;"] {
+        for foreign in [
+            "",
+            "x",
+            "NTI=",
+            "1|",
+            "1|5|0",
+            "1|-1|0|",
+            "1|2|0|9;",
+            "1|2|0|0,-1;",
+            "1|2|0|a;",
+        ] {
             assert_eq!(decode(0, foreign), None, "{foreign}");
         }
     }

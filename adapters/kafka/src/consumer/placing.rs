@@ -21,12 +21,19 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// The partitions of `topic`.
 pub(super) fn partitions(consumer: &BaseConsumer<Callbacks>, topic: &Topic) -> KafkaResult<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic.as_str()), ANSWER)?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic.as_str());
+    let found = metadata
+        .topics()
+        .iter()
+        .find(|found| found.name() == topic.as_str());
     match found {
-        Some(found) if found.error().is_none() && !found.partitions().is_empty() => {
-            Ok(found.partitions().iter().map(|partition| partition.id()).collect())
-        }
-        _ => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)),
+        Some(found) if found.error().is_none() && !found.partitions().is_empty() => Ok(found
+            .partitions()
+            .iter()
+            .map(|partition| partition.id())
+            .collect()),
+        _ => Err(KafkaError::MetadataFetch(
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+        )),
     }
 }
 
@@ -66,7 +73,11 @@ pub(super) fn first(
         StartAt::New => next,
         StartAt::Oldest => oldest,
     };
-    Ok(Position { partition, offset, notes: String::new() })
+    Ok(Position {
+        partition,
+        offset,
+        notes: String::new(),
+    })
 }
 
 pub(super) fn list(topic: &Topic, partitions: &[i32]) -> TopicPartitionList {
@@ -78,7 +89,11 @@ pub(super) fn list(topic: &Topic, partitions: &[i32]) -> TopicPartitionList {
 }
 
 /// As [`list`], with offsets and notes.
-pub(super) fn positioned(topic: &Topic, positions: &[Position], notes: bool) -> KafkaResult<TopicPartitionList> {
+pub(super) fn positioned(
+    topic: &Topic,
+    positions: &[Position],
+    notes: bool,
+) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for position in positions {
         let mut element = list.add_partition(topic.as_str(), position.partition);
