@@ -16,7 +16,7 @@ use cqi_core::{
     service::{Service, ServiceMetadata},
 };
 
-use crate::wiring;
+use crate::{patience::Patience, wiring};
 
 /// A service's ports, connected as its configuration says, and what it will run.
 ///
@@ -52,7 +52,7 @@ impl Cqi {
     ///
     /// # Errors
     /// `InvalidInput` for a configuration that breaks a rule or names a backend that is not compiled in; what an
-    /// adapter says when it cannot connect.
+    /// adapter says when it cannot connect, where the other side cannot be reached after `startup.wait`.
     pub async fn connect(config: Config) -> Result<Self> {
         let metadata = check(&config)?;
         #[cfg(feature = "telemetry")]
@@ -62,19 +62,25 @@ impl Cqi {
         #[cfg(not(feature = "telemetry"))]
         let observer: Arc<dyn Observer> = Arc::new(cqi_core::observe::Silent);
 
+        let patience = Patience::new(config.startup.wait);
         let policy = |deadline| policy(&config, deadline, &observer);
-        let wiring::Bus { port, volatile } = wiring::event_bus(&config.event_bus)?;
+        let wiring::Bus { port, volatile } = patience
+            .connect("event_bus", || wiring::event_bus(&config.event_bus))
+            .await?;
         let bus = GuardedBus::new(port, policy(config.event_bus.publish_timeout))
             .with_source(&*config.service_name);
-        let cache = GuardedCache::new(wiring::cache(&config.cache)?, policy(config.cache.timeout));
-        let database = wiring::database(&config.database).await?;
+        let cache = patience.connect("cache", || wiring::cache(&config.cache)).await?;
+        let cache = GuardedCache::new(cache, policy(config.cache.timeout));
+        let database = patience
+            .connect("database", || wiring::database(&config.database))
+            .await?;
         // The port has its own statement timeout; the policy's deadline covers waiting for a connection too.
         let limit = config.database.statement_timeout + config.database.connection_timeout;
         let database = GuardedDatabase::new(database, policy(limit));
-        let registry = GuardedRegistry::new(
-            wiring::registry(&config.registry)?,
-            policy(config.registry.timeout),
-        );
+        let registry = patience
+            .connect("registry", || wiring::registry(&config.registry))
+            .await?;
+        let registry = GuardedRegistry::new(registry, policy(config.registry.timeout));
 
         let (bus, cache): (Arc<dyn EventBus>, Arc<dyn Cache>) = (Arc::new(bus), Arc::new(cache));
         let (database, registry): (Arc<dyn Database>, Arc<dyn Registry>) =

@@ -36,6 +36,7 @@
 
 mod app;
 mod connect;
+mod patience;
 pub mod prelude;
 #[cfg(feature = "http")]
 mod registration;

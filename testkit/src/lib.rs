@@ -3,6 +3,8 @@
 //! - [`conformance`]: one suite per port. An adapter that passes keeps the port's promises.
 //! - [`mocks`]: mockall mocks of the five ports.
 //! - [`faulty`]: decorators of the five ports with a plan of faults and a log of operations.
+//! - [`fixture`]: real servers for tests, which may be killed, paused and started again.
+//! - [`proxy`]: a TCP proxy with faults, between a client and such a server.
 //! - [`recorder`]: records observations, log events and spans, so that telemetry is tested like any output.
 //! - [`liars`]: deliberately broken adapters, which the suites must catch by name.
 //! - [`report`]: the table of what was proven for which adapter.
@@ -15,8 +17,10 @@ pub mod conformance;
 pub mod contracts;
 mod eventually;
 pub mod faulty;
+pub mod fixture;
 pub mod liars;
 pub mod mocks;
+pub mod proxy;
 pub mod recorder;
 pub mod report;
 mod unique;

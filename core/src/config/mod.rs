@@ -78,7 +78,7 @@ pub use self::{
     sections::{
         AuthConfig, CacheConfig, Config, DatabaseConfig, EventBusConfig, HealthConfig, LogConfig, LogFilter,
         LogFormat, MetricsConfig, RegistryConfig, RestartPolicy, RetryConfig, RunnerConfig, ServerConfig,
-        StreamConfig, TracingConfig,
+        StartupConfig, StreamConfig, TracingConfig,
     },
     source::{Settings, Source},
     url::ConnectionUrl,

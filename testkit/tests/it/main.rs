@@ -3,9 +3,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests stand outside `#[test]` functions
 
 mod faulty;
+mod fixture;
 mod harness;
 mod liars;
 mod listed;
+mod proxy;
 mod recorder;
 mod report;
 mod suites;

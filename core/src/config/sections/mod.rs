@@ -11,6 +11,7 @@ mod registry;
 mod retry;
 mod runner;
 mod server;
+mod startup;
 mod tracing;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub use self::{
     retry::RetryConfig,
     runner::{HealthConfig, RestartPolicy, RunnerConfig},
     server::ServerConfig,
+    startup::StartupConfig,
     tracing::TracingConfig,
 };
 use super::{Validate, Violations};
@@ -51,6 +53,8 @@ pub struct Config {
     pub service_version: String,
     /// Where it runs, for example `production`. Default empty.
     pub environment: String,
+    /// What happens when a store or broker cannot be reached at the start.
+    pub startup: StartupConfig,
     /// The HTTP and gRPC server.
     pub server: ServerConfig,
     /// The database.
@@ -97,6 +101,7 @@ impl Validate for Config {
             valid,
             "must be 1 to 63 characters of [a-z][a-z0-9_-]*",
         );
+        violations.nested("startup", &self.startup);
         violations.nested("server", &self.server);
         violations.nested("database", &self.database);
         violations.nested("cache", &self.cache);

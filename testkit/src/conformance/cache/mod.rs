@@ -21,8 +21,8 @@ use cqi_core::{
 
 use super::{
     Case, Profile, assert_passed,
-    case::{block_on, check_case},
-    same_lacks,
+    case::{block_on, check_case, skipped},
+    evidence, same_lacks,
 };
 
 /// How the suite gets at a cache.
@@ -33,6 +33,17 @@ pub trait CacheHarness: Send + Sync + 'static {
 
     /// How long and how much to test.
     fn profile(&self) -> Profile;
+
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
+
+    /// Why the adapter can't be tested here, for example because its server is not installed
+    /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
+    fn missing(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The capabilities that are absent, by the names that `lacks:` uses.
@@ -47,6 +58,19 @@ pub fn lacked(capabilities: &Capabilities) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(name, absent)| absent.then_some(name))
     .collect()
+}
+
+/// What an adapter says of itself, for the table of guarantees.
+fn described(capabilities: &Capabilities) -> Vec<(&'static str, String)> {
+    let shared = if capabilities.shared { "yes" } else { "no" };
+    vec![
+        (
+            "smallest time to live",
+            format!("{:?}", capabilities.ttl_resolution),
+        ),
+        ("largest value", format!("{} bytes", capabilities.max_value)),
+        ("shared by processes", shared.to_owned()),
+    ]
 }
 
 /// The cases, stated once.
@@ -127,7 +151,10 @@ pub fn cases<H: CacheHarness>() -> Vec<Case<H>> {
 /// When the case fails, or there is none of this name.
 #[track_caller]
 pub fn check<H: CacheHarness>(harness: &H, name: &str) {
-    check_case(harness.profile(), harness, &cases(), name);
+    if !skipped(harness.missing(), name) {
+        let evidence = ("cache", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
+    }
 }
 
 /// Compares what an adapter says it lacks with its capabilities.
@@ -136,8 +163,13 @@ pub fn check<H: CacheHarness>(harness: &H, name: &str) {
 /// When they differ.
 #[track_caller]
 pub fn check_lacks<H: CacheHarness>(harness: &H, lacks: &[&str]) {
+    if skipped(harness.missing(), "capabilities_are_true") {
+        return;
+    }
     let outcome = block_on(harness.profile(), false, async {
-        same_lacks(lacks, &lacked(&harness.connect().await?.capabilities()))
+        let capabilities = harness.connect().await?.capabilities();
+        evidence::capabilities("cache", harness.adapter(), &described(&capabilities));
+        same_lacks(lacks, &lacked(&capabilities))
     });
     assert_passed("capabilities_are_true", outcome);
 }

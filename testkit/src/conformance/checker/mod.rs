@@ -7,7 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cqi_core::{Result, health::Checker};
 
-use super::{Case, Profile, case::check_case};
+use super::{
+    Case, Profile,
+    case::{check_case, skipped},
+};
 
 /// How the suite gets at a checker and the dependency it asks.
 #[async_trait]
@@ -17,6 +20,17 @@ pub trait CheckerHarness: Send + Sync + 'static {
 
     /// How long and how much to test.
     fn profile(&self) -> Profile;
+
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
+
+    /// Why the adapter can't be tested here, for example because its server is not installed
+    /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
+    fn missing(&self) -> Option<String> {
+        None
+    }
 
     /// Takes the dependency down, so that the checker has to fail; done when it returns.
     async fn take_down(&self) -> Result<()>;
@@ -63,5 +77,8 @@ pub fn cases<H: CheckerHarness>() -> Vec<Case<H>> {
 /// When the case fails, or there is none of this name.
 #[track_caller]
 pub fn check<H: CheckerHarness>(harness: &H, name: &str) {
-    check_case(harness.profile(), harness, &cases(), name);
+    if !skipped(harness.missing(), name) {
+        let evidence = ("checker", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
+    }
 }

@@ -19,8 +19,8 @@ use cqi_core::{
 
 use super::{
     Case, Profile, assert_passed,
-    case::{block_on, check_case},
-    same_lacks,
+    case::{block_on, check_case, skipped},
+    evidence, same_lacks,
 };
 
 /// How the suite gets at a database.
@@ -33,6 +33,17 @@ pub trait DatabaseHarness: Send + Sync + 'static {
 
     /// How long and how much to test.
     fn profile(&self) -> Profile;
+
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
+
+    /// Why the adapter can't be tested here, for example because its server is not installed
+    /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
+    fn missing(&self) -> Option<String> {
+        None
+    }
 
     /// How many transactions one handle can have open at once. One more is `Temporary`/`Exhausted` within the profile's
     /// limit.
@@ -135,7 +146,10 @@ pub fn cases<H: DatabaseHarness>() -> Vec<Case<H>> {
 /// When the case fails, or there is none of this name.
 #[track_caller]
 pub fn check<H: DatabaseHarness>(harness: &H, name: &str) {
-    check_case(harness.profile(), harness, &cases(), name);
+    if !skipped(harness.missing(), name) {
+        let evidence = ("database", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
+    }
 }
 
 /// Compares what an adapter says it lacks with what it does: the port has no record of capabilities to ask.
@@ -144,10 +158,15 @@ pub fn check<H: DatabaseHarness>(harness: &H, name: &str) {
 /// When they differ.
 #[track_caller]
 pub fn check_lacks<H: DatabaseHarness>(harness: &H, lacks: &[&str]) {
+    if skipped(harness.missing(), "capabilities_are_true") {
+        return;
+    }
     let outcome = block_on(harness.profile(), false, async {
         let array = Value::Array(vec![Value::Int(1)]);
         let answer = harness.connect().await?.query(sql("SELECT $1").bind(array)).await;
         let unsupported = answer.is_err_and(|error| error.code() == Some(Code::Unsupported));
+        let arrays = if unsupported { "no" } else { "yes" };
+        evidence::capabilities("database", harness.adapter(), &[("arrays", arrays.to_owned())]);
         same_lacks(lacks, if unsupported { &["arrays"] } else { &[] })
     });
     assert_passed("capabilities_are_true", outcome);

@@ -21,8 +21,8 @@ pub mod shutdown;
 pub use self::harness::{EventBusHarness, lacked};
 use super::{
     Case, assert_passed,
-    case::{block_on, check_case},
-    same_lacks,
+    case::{block_on, check_case, skipped},
+    evidence, same_lacks,
 };
 
 /// The cases, stated once. `@threads` marks those that need real parallelism.
@@ -142,7 +142,10 @@ pub fn cases<H: EventBusHarness>() -> Vec<Case<H>> {
 /// When the case fails, or there is none of this name.
 #[track_caller]
 pub fn check<H: EventBusHarness>(harness: &H, name: &str) {
-    check_case(harness.profile(), harness, &cases(), name);
+    if !skipped(harness.missing(), name) {
+        let evidence = ("event_bus", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
+    }
 }
 
 /// Compares what an adapter says it lacks with its capabilities.
@@ -151,8 +154,13 @@ pub fn check<H: EventBusHarness>(harness: &H, name: &str) {
 /// When they differ.
 #[track_caller]
 pub fn check_lacks<H: EventBusHarness>(harness: &H, lacks: &[&str]) {
+    if skipped(harness.missing(), "capabilities_are_true") {
+        return;
+    }
     let outcome = block_on(harness.profile(), false, async {
-        same_lacks(lacks, &lacked(&harness.connect().await?.capabilities()))
+        let capabilities = harness.connect().await?.capabilities();
+        evidence::capabilities("event_bus", harness.adapter(), &harness::described(&capabilities));
+        same_lacks(lacks, &lacked(&capabilities))
     });
     assert_passed("capabilities_are_true", outcome);
 }

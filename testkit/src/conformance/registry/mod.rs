@@ -11,7 +11,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use cqi_core::{Result, registry::Registry};
 
-use super::{Case, Profile, case::check_case};
+use super::{
+    Case, Profile,
+    case::{check_case, skipped},
+};
 
 /// How the suite gets at a registry.
 #[async_trait]
@@ -21,6 +24,17 @@ pub trait RegistryHarness: Send + Sync + 'static {
 
     /// How long and how much to test.
     fn profile(&self) -> Profile;
+
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
+
+    /// Why the adapter can't be tested here, for example because its server is not installed
+    /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
+    fn missing(&self) -> Option<String> {
+        None
+    }
 
     /// The time to live the registry was made with. A few seconds for a real clock: cases wait for it.
     fn time_to_live(&self) -> Duration;
@@ -92,5 +106,8 @@ pub fn cases<H: RegistryHarness>() -> Vec<Case<H>> {
 /// When the case fails, or there is none of this name.
 #[track_caller]
 pub fn check<H: RegistryHarness>(harness: &H, name: &str) {
-    check_case(harness.profile(), harness, &cases(), name);
+    if !skipped(harness.missing(), name) {
+        let evidence = ("registry", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
+    }
 }

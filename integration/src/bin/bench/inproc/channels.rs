@@ -25,7 +25,7 @@ impl Bus for AckedMpsc {
             let (send, receive) = mpsc::channel::<(Bytes, oneshot::Sender<()>)>(CAPACITY);
             let receive = Arc::new(Mutex::new(receive));
             groups.push(send);
-            for _ in 0..shape.concurrency {
+            for _ in 0..shape.receivers {
                 let (handler, receive) = (Arc::clone(&handler), Arc::clone(&receive));
                 consumers.spawn(async move {
                     loop {
