@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
+use cqi_core::config::EventBusConfig;
 use cqi_kafka::KafkaOptions;
+use cqi_testkit::fixture::Server;
 
-/// Options for the shared server.
-pub(crate) fn options() -> KafkaOptions {
-    let url = std::env::var("CQI_TEST_KAFKA_URL").unwrap_or_else(|_| "kafka://127.0.0.1:39392".into());
+/// Options for a server, with a session as short as tests can wait for.
+pub(crate) fn options(server: &Server) -> KafkaOptions {
+    options_of(server.url())
+}
+
+pub(crate) fn options_of(url: &str) -> KafkaOptions {
+    let config = EventBusConfig {
+        url: url.into(),
+        ..EventBusConfig::default()
+    };
     KafkaOptions {
-        brokers: vec![url.trim_start_matches("kafka://").to_owned()],
         session_timeout: Duration::from_secs(6),
-        ..KafkaOptions::default()
+        ..KafkaOptions::try_from(&config).expect("a URL of Kafka")
     }
 }
