@@ -135,7 +135,8 @@ impl Group {
     pub(crate) async fn join(&self, subscription: Subscription) -> Result<()> {
         let begin = Begin::At(subscription.start_at);
         let deadline = u64::try_from(subscription.ack_deadline.as_nanos()).unwrap_or(u64::MAX);
-        self.ensure(&subscription, begin, stream_made(&self.shared)).await?;
+        self.ensure(&subscription, begin, stream_made(&self.shared))
+            .await?;
         self.deadline.store(deadline, Release);
         *lock(&self.subscription) = subscription;
         Ok(())
@@ -150,7 +151,10 @@ impl Group {
         let begin = if made == self.stream.load(Acquire) {
             Begin::After(self.floor.load(Acquire))
         } else {
-            tracing::error!(consumer = self.consumer, "the stream was made anew: events it held are lost");
+            tracing::error!(
+                consumer = self.consumer,
+                "the stream was made anew: events it held are lost"
+            );
             Begin::At(StartAt::Oldest)
         };
         self.ensure(&subscription, begin, made).await?;
@@ -183,7 +187,9 @@ impl Group {
         let state = &mut *guard;
         // What arrived while nobody read may be as old as that.
         let since = state.idle_since.take().unwrap_or_else(Instant::now);
-        let Some(inbox) = &mut state.inbox else { return Ok(Step::Open) };
+        let Some(inbox) = &mut state.inbox else {
+            return Ok(Step::Open);
+        };
         if inbox.connection < connection {
             inbox.forget_pulls(connection);
         }
@@ -207,7 +213,10 @@ impl Group {
         match state.inbox.as_ref().map(|inbox| inbox.heard + silence) {
             Some(until) if until > now => until,
             Some(_) => {
-                tracing::warn!(consumer = self.consumer, "no word from the server, opening the subscription again");
+                tracing::warn!(
+                    consumer = self.consumer,
+                    "no word from the server, opening the subscription again"
+                );
                 state.inbox = None;
                 now + silence
             }
@@ -219,7 +228,9 @@ impl Group {
     pub(crate) fn take(self: &Arc<Self>, max: usize) -> Vec<Delivery> {
         let now = Instant::now();
         let held = self.with_inbox(|inbox| inbox.take(max)).unwrap_or_default();
-        held.into_iter().filter_map(|held| self.deliver(held, now)).collect()
+        held.into_iter()
+            .filter_map(|held| self.deliver(held, now))
+            .collect()
     }
 
     /// A message as a delivery, unless it is no longer ours.
@@ -232,10 +243,18 @@ impl Group {
         } = held;
         let (reply, released) = (message.reply.take()?, released?);
         if now.duration_since(since) >= self.deadline() {
-            tracing::debug!(consumer = self.consumer, "a message waited past its deadline and is left to others");
+            tracing::debug!(
+                consumer = self.consumer,
+                "a message waited past its deadline and is left to others"
+            );
             return None;
         }
-        let event = message::event(message, self.topic.clone(), &self.shared.options.stream.name, place);
+        let event = message::event(
+            message,
+            self.topic.clone(),
+            &self.shared.options.stream.name,
+            place,
+        );
         let attempt = place.delivered.saturating_sub(released).max(1);
         let acker = NatsAcker::new(Arc::clone(self), reply, place.sequence, released, since);
         Some(Delivery::new(event, attempt, Arc::new(acker)))
@@ -256,12 +275,19 @@ impl Group {
     }
 
     async fn releases(&self, sequence: u64) -> Result<u32> {
-        self.shared.released.count(&self.shared.link, &self.consumer, sequence).await
+        self.shared
+            .released
+            .count(&self.shared.link, &self.consumer, sequence)
+            .await
     }
 
     /// Notes that a delivery is released once more.
     pub(crate) async fn note_release(&self, sequence: u64, released: u32) {
-        let Shared { link, released: counts, .. } = &*self.shared;
+        let Shared {
+            link,
+            released: counts,
+            ..
+        } = &*self.shared;
         counts.note(link, &self.consumer, sequence, released + 1).await;
     }
 
@@ -298,7 +324,9 @@ impl Group {
         let Some(since) = state.idle_since.filter(|since| since.elapsed() >= beat) else {
             return Vec::new();
         };
-        let Some(inbox) = &mut state.inbox else { return Vec::new() };
+        let Some(inbox) = &mut state.inbox else {
+            return Vec::new();
+        };
         // An error is met again by the next reader.
         let _ = inbox.read(&mut Context::from_waker(&state.waker), since);
         state.idle_since = Some(Instant::now() - beat);
@@ -310,7 +338,11 @@ impl Group {
         if held.is_empty() {
             return;
         }
-        tracing::debug!(consumer = self.consumer, messages = held.len(), "handing back messages that were not taken");
+        tracing::debug!(
+            consumer = self.consumer,
+            messages = held.len(),
+            "handing back messages that were not taken"
+        );
         join_all(held.into_iter().map(async |held| {
             let Some(reply) = held.message.reply else { return };
             let released = match held.released {
@@ -326,7 +358,13 @@ impl Group {
 
     async fn look_at_floor(&self) {
         let Shared { link, options, .. } = &*self.shared;
-        let found = consumer::look(link, &options.stream.name, &self.consumer, options.publish_timeout).await;
+        let found = consumer::look(
+            link,
+            &options.stream.name,
+            &self.consumer,
+            options.publish_timeout,
+        )
+        .await;
         if let Ok(Some(info)) = found {
             self.floor.fetch_max(info.ack_floor.stream_sequence, AcqRel);
         }

@@ -81,7 +81,11 @@ impl Inbox {
         Ok(Self {
             subscriber,
             reply: reply.into(),
-            request: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", shared.options.stream.name).into(),
+            request: format!(
+                "$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}",
+                shared.options.stream.name
+            )
+            .into(),
             buffer: VecDeque::new(),
             open: 0,
             expected: 0,
@@ -103,7 +107,12 @@ impl Inbox {
 
     /// The first `max` messages, up to one whose releases are not known yet.
     pub(crate) fn take(&mut self, max: usize) -> Vec<Held> {
-        let known = self.buffer.iter().take(max).take_while(|held| held.released.is_some()).count();
+        let known = self
+            .buffer
+            .iter()
+            .take(max)
+            .take_while(|held| held.released.is_some())
+            .count();
         self.buffer.drain(..known).collect()
     }
 
@@ -114,11 +123,18 @@ impl Inbox {
     /// Which of the first `max` messages were delivered before and may have been released.
     pub(crate) fn unknown(&self, max: usize) -> Vec<u64> {
         let first = self.buffer.iter().take(max);
-        first.filter(|held| held.released.is_none()).map(|held| held.place.sequence).collect()
+        first
+            .filter(|held| held.released.is_none())
+            .map(|held| held.place.sequence)
+            .collect()
     }
 
     pub(crate) fn learn(&mut self, sequence: u64, released: u32) {
-        for held in self.buffer.iter_mut().filter(|held| held.place.sequence == sequence) {
+        for held in self
+            .buffer
+            .iter_mut()
+            .filter(|held| held.place.sequence == sequence)
+        {
             held.released.get_or_insert(released);
         }
     }
@@ -196,22 +212,35 @@ impl Inbox {
         match status.as_u16() {
             100 => return Ok(()),
             503 => return Err(error::gone("the group's consumer or the stream is missing")),
-            409 if description == "Consumer Deleted" => return Err(error::gone("the group's consumer was deleted")),
+            409 if description == "Consumer Deleted" => {
+                return Err(error::gone("the group's consumer was deleted"));
+            }
             // The ordinary ends of a pull, and those of a server that stops or hands over.
             404 | 408 => {}
             409 if !(description.starts_with("Exceeded") || description.contains("push based")) => {}
             409 if description == "Exceeded MaxWaiting" => {
-                return Err(Error::temporary("the group has too many members that wait").with_code(Code::Exhausted));
+                return Err(
+                    Error::temporary("the group has too many members that wait").with_code(Code::Exhausted)
+                );
             }
             _ => {
-                return Err(Error::permanent(format!("the server refuses to give out events: {description}"))
-                    .with_code(Code::FailedPrecondition));
+                return Err(Error::permanent(format!(
+                    "the server refuses to give out events: {description}"
+                ))
+                .with_code(Code::FailedPrecondition));
             }
         }
-        let left = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let left = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get("Nats-Pending-Messages"));
         let left = left.and_then(|left| left.as_str().parse().ok()).unwrap_or(0);
         self.open = self.open.saturating_sub(1);
-        self.expected = if self.open == 0 { 0 } else { self.expected.saturating_sub(left) };
+        self.expected = if self.open == 0 {
+            0
+        } else {
+            self.expected.saturating_sub(left)
+        };
         Ok(())
     }
 

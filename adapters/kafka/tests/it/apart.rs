@@ -75,7 +75,9 @@ impl EventBusHarness for Members {
 
     fn profile(&self) -> Profile {
         // A member waits for its share until the others have heard of it.
-        Profile::real().quick().with_quiet(std::time::Duration::from_secs(3))
+        Profile::real()
+            .quick()
+            .with_quiet(std::time::Duration::from_secs(3))
     }
 
     fn missing(&self) -> Option<String> {
