@@ -95,7 +95,7 @@ pub(crate) async fn event_bus(config: &EventBusConfig) -> Result<Bus> {
         }
         #[cfg(feature = "nats")]
         "nats" => {
-            let bus = cqi_nats::NatsBus::connect(cqi_nats::NatsOptions::try_from(config)?).await?;
+            let bus = cqi_nats::NatsBus::connect(cqi_nats::NatsOptions::from(config)).await?;
             Ok(Bus::lasting(bus))
         }
         #[cfg(feature = "kafka")]

@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{
-            AtomicBool,
+            AtomicBool, AtomicU64,
             Ordering::{AcqRel, Acquire},
         },
     },
@@ -47,8 +47,9 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     is_closed: AtomicBool,
     facts: Mutex<Facts>,
-    /// The groups with members here, by consumer, and how many they are.
-    groups: Mutex<HashMap<String, (Arc<Group>, usize)>>,
+    /// The groups with members here, by consumer.
+    groups: Mutex<HashMap<String, Arc<Group>>>,
+    next_member: AtomicU64,
     started: Instant,
 }
 
@@ -88,6 +89,7 @@ impl NatsBus {
             is_closed: AtomicBool::new(false),
             facts: Mutex::new(facts),
             groups: Mutex::default(),
+            next_member: AtomicU64::new(0),
             started,
         })))
     }
@@ -122,27 +124,25 @@ impl Shared {
         lock(&self.facts).clone()
     }
 
-    /// A member more for the group of this consumer.
-    pub(crate) fn enter(self: &Arc<Self>, consumer: String, subscription: &Subscription) -> Arc<Group> {
+    /// A member more for the group of this consumer, and its number.
+    pub(crate) fn enter(self: &Arc<Self>, consumer: String, subscription: &Subscription) -> (Arc<Group>, u64) {
+        let member = self.next_member.fetch_add(1, AcqRel);
         let mut groups = lock(&self.groups);
-        let (group, members) = groups.entry(consumer).or_insert_with_key(|consumer| {
+        let group = groups.entry(consumer).or_insert_with_key(|consumer| {
             let group = Group::new(self, consumer.clone(), subscription.clone());
             self.tasks.spawn(Arc::clone(&group).keep());
-            (group, 0)
+            group
         });
-        *members += 1;
-        Arc::clone(group)
+        group.add(member);
+        (Arc::clone(group), member)
     }
 
     /// A member less. The last one ends the group here.
-    pub(crate) fn leave(&self, group: &Arc<Group>) {
+    pub(crate) fn leave(&self, group: &Arc<Group>, member: u64) {
         let mut groups = lock(&self.groups);
-        if let Some((_, members)) = groups.get_mut(&group.consumer) {
-            *members -= 1;
-            if *members == 0 {
-                groups.remove(&group.consumer);
-                group.left().cancel();
-            }
+        if group.remove(member) {
+            groups.remove(&group.consumer);
+            group.left().cancel();
         }
     }
 

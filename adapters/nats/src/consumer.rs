@@ -35,7 +35,7 @@ pub(crate) fn name(durable: &str, subscription: &Subscription) -> String {
     format!("{}-{:016X}", &name[..MAX_NAME - 17], fnv1a(name.as_bytes()))
 }
 
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| {
         (hash ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3)
     })

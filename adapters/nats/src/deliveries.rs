@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     bus::Shared,
     error,
-    group::{Group, Reading, something},
+    group::{Group, Reading},
     inbox::{SILENCE, Step},
 };
 
@@ -25,6 +25,8 @@ const RECONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// A member's end of the subscription.
 pub(crate) struct NatsDeliveries {
     group: Arc<Group>,
+    /// Which member of the group.
+    number: u64,
     opened: watch::Receiver<u64>,
     /// When to look whether the server still knows our pull; kept between calls.
     silence: Pin<Box<Sleep>>,
@@ -39,8 +41,10 @@ impl NatsDeliveries {
     ) -> Result<Self> {
         let opened = shared.link.opened();
         // From here on it is a member, which leaves when it is dropped, also by what follows failing.
+        let (group, number) = shared.enter(consumer, &subscription);
         let member = Self {
-            group: shared.enter(consumer, &subscription),
+            group,
+            number,
             opened,
             silence: Box::pin(sleep(SILENCE)),
             left: false,
@@ -57,7 +61,7 @@ impl NatsDeliveries {
 
     fn leave(&mut self) {
         if !std::mem::replace(&mut self.left, true) {
-            self.group.shared.leave(&self.group);
+            self.group.shared.leave(&self.group, self.number);
         }
     }
 
@@ -104,17 +108,26 @@ impl NatsDeliveries {
     }
 
     /// Waits until there is something to do, or the server has been silent for too long.
-    async fn wait(&mut self) -> Result<()> {
+    async fn wait(&mut self, max: usize) -> Result<()> {
         let Self {
             group,
+<<<<<<< HEAD
+=======
+            number,
+>>>>>>> nats
             opened,
             silence,
             ..
         } = self;
         let connection = *opened.borrow_and_update();
+        let something = poll_fn(|context| match group.step(context, connection, *number, max) {
+            Ok(Step::Wait) => Poll::Pending,
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error)),
+        });
         tokio::select! {
             biased;
-            something = something(group, connection) => something,
+            something = something => something,
             () = group.shared.closing.cancelled() => Ok(()),
             _ = opened.changed() => Ok(()),
             () = silence.as_mut() => {
@@ -135,14 +148,14 @@ impl NatsDeliveries {
     }
 
     async fn deliver(&mut self, max: usize) -> Result<Vec<Delivery>> {
-        self.group.look_up_releases(max).await?;
+        self.group.look_up_releases(self.number, max).await?;
         if self.should_pull_ahead(max)
             && let Err(error) = self.pull(max).await
         {
             tracing::debug!(error = %error, "asking ahead failed");
         }
         // Nothing may wait after this, or the deliveries would be lost with the future.
-        Ok(self.group.take(max))
+        Ok(self.group.take(self.number, max))
     }
 }
 
@@ -157,7 +170,7 @@ impl Deliveries for NatsDeliveries {
                 return None;
             }
             let connection = *self.opened.borrow();
-            let step = poll_fn(|context| Poll::Ready(group.step(context, connection))).await;
+            let step = poll_fn(|context| Poll::Ready(group.step(context, connection, self.number, max))).await;
             let done = match step {
                 Ok(Step::Take) => match self.deliver(max).await {
                     Ok(deliveries) if deliveries.is_empty() => Ok(()), // others were faster
@@ -166,7 +179,7 @@ impl Deliveries for NatsDeliveries {
                 },
                 Ok(Step::Pull) => self.pull(max).await,
                 Ok(Step::Open) => self.open().await,
-                Ok(Step::Wait) => self.wait().await,
+                Ok(Step::Wait) => self.wait(max).await,
                 Err(error) => Err(error),
             };
             match done {

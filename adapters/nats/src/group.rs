@@ -8,7 +8,7 @@ use std::{
             Ordering::{AcqRel, Acquire, Release},
         },
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use crate::{
     acker::NatsAcker,
     bus::Shared,
     consumer::{self, Begin},
-    inbox::{Held, Inbox, Step},
+    inbox::{Held, Inbox, Share, Step},
     link::lock,
     message,
 };
@@ -58,6 +58,8 @@ pub(crate) struct Group {
 struct State {
     /// None after trouble, until it is opened again.
     inbox: Option<Inbox>,
+    /// The members, each by a number of its own.
+    members: Vec<u64>,
     /// How many members are in `next`.
     readers: usize,
     /// Since when nobody reads.
@@ -105,6 +107,7 @@ impl Group {
             stream: AtomicI64::new(0),
             state: Mutex::new(State {
                 inbox: None,
+                members: Vec::new(),
                 readers: 0,
                 idle_since: Some(Instant::now()),
                 waker: Waker::from(Arc::clone(&wakers)),
@@ -181,8 +184,22 @@ impl Group {
         Ok(())
     }
 
-    /// Reads what has arrived, and says what to do next. When that is waiting, `context` is woken for more.
-    pub(crate) fn step(&self, context: &Context<'_>, connection: u64) -> Result<Step> {
+    /// Adds a member, known by this number.
+    pub(crate) fn add(&self, member: u64) {
+        lock(&self.state).members.push(member);
+    }
+
+    /// Takes a member out; says whether it was the last one.
+    pub(crate) fn remove(&self, member: u64) -> bool {
+        let mut state = lock(&self.state);
+        state.members.retain(|other| *other != member);
+        self.wakers.wake_by_ref(); // what was the member's is for others now
+        state.members.is_empty()
+    }
+
+    /// Reads what has arrived, and says what a member that wants `max` messages has to do next. When that is waiting,
+    /// `context` is woken for more.
+    pub(crate) fn step(&self, context: &Context<'_>, connection: u64, member: u64, max: usize) -> Result<Step> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         // What arrived while nobody read may be as old as that.
@@ -194,11 +211,20 @@ impl Group {
             inbox.forget_pulls(connection);
         }
         self.wakers.add(context.waker());
-        if let Err(error) = inbox.read(&mut Context::from_waker(&state.waker), since) {
-            state.inbox = None;
-            return Err(error);
+        match inbox.read(&mut Context::from_waker(&state.waker), since) {
+            Ok(more) => {
+                let share = share(&state.members, member);
+                let step = inbox.step(share, max);
+                if more && share.of > 1 {
+                    self.wakers.wake_by_ref(); // some may be for others
+                }
+                Ok(step)
+            }
+            Err(error) => {
+                state.inbox = None;
+                Err(error)
+            }
         }
-        Ok(inbox.step())
     }
 
     /// Does something with the inbox, if there is one.
@@ -210,7 +236,7 @@ impl Group {
     pub(crate) fn check_silence(&self, silence: Duration) -> Instant {
         let now = Instant::now();
         let mut state = lock(&self.state);
-        match state.inbox.as_ref().map(|inbox| inbox.heard + silence) {
+        match state.inbox.as_ref().and_then(|inbox| inbox.quiet_until(silence)) {
             Some(until) if until > now => until,
             Some(_) => {
                 tracing::warn!(
@@ -224,13 +250,23 @@ impl Group {
         }
     }
 
-    /// The first `max` messages as deliveries.
-    pub(crate) fn take(self: &Arc<Self>, max: usize) -> Vec<Delivery> {
+    /// The member's first `max` messages as deliveries.
+    pub(crate) fn take(self: &Arc<Self>, member: u64, max: usize) -> Vec<Delivery> {
         let now = Instant::now();
+<<<<<<< HEAD
         let held = self.with_inbox(|inbox| inbox.take(max)).unwrap_or_default();
         held.into_iter()
             .filter_map(|held| self.deliver(held, now))
             .collect()
+=======
+        let held = {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            let share = share(&state.members, member);
+            state.inbox.as_mut().map(|inbox| inbox.take(share, max)).unwrap_or_default()
+        };
+        held.into_iter().filter_map(|held| self.deliver(held, now)).collect()
+>>>>>>> nats
     }
 
     /// A message as a delivery, unless it is no longer ours.
@@ -260,9 +296,10 @@ impl Group {
         Some(Delivery::new(event, attempt, Arc::new(acker)))
     }
 
-    /// Finds out how often the first `max` messages were released, where that matters.
-    pub(crate) async fn look_up_releases(&self, max: usize) -> Result<()> {
-        let unknown = self.with_inbox(|inbox| inbox.unknown(max)).unwrap_or_default();
+    /// Finds out how often the member's first `max` messages were released, where that matters.
+    pub(crate) async fn look_up_releases(&self, member: u64, max: usize) -> Result<()> {
+        let share = share(&lock(&self.state).members, member);
+        let unknown = self.with_inbox(|inbox| inbox.unknown(share, max)).unwrap_or_default();
         if unknown.is_empty() {
             return Ok(());
         }
@@ -312,15 +349,16 @@ impl Group {
             inbox.stop(self.shared.options.publish_timeout).await;
             let since = lock(&self.state).idle_since.unwrap_or_else(Instant::now);
             let _ = inbox.read(&mut Context::from_waker(Waker::noop()), since);
-            self.give_back(inbox.take_all()).await;
+            self.give_back(inbox.take_older(Instant::now())).await;
         }
         self.gone.cancel();
     }
 
-    /// What has waited for `beat` without anybody asking.
+    /// What may have waited for `beat` and nobody has taken.
     fn forsaken(&self, beat: Duration) -> Vec<Held> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
+<<<<<<< HEAD
         let Some(since) = state.idle_since.filter(|since| since.elapsed() >= beat) else {
             return Vec::new();
         };
@@ -331,6 +369,16 @@ impl Group {
         let _ = inbox.read(&mut Context::from_waker(&state.waker), since);
         state.idle_since = Some(Instant::now() - beat);
         inbox.take_all()
+=======
+        let Some(inbox) = &mut state.inbox else { return Vec::new() };
+        let now = Instant::now();
+        if let Some(since) = &mut state.idle_since {
+            // An error is met again by the next reader.
+            let _ = inbox.read(&mut Context::from_waker(&state.waker), *since);
+            *since = now;
+        }
+        now.checked_sub(beat).map(|then| inbox.take_older(then)).unwrap_or_default()
+>>>>>>> nats
     }
 
     /// Gives messages back that nobody has tried.
@@ -395,12 +443,9 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// Waits until there is something else to do than to wait.
-pub(crate) async fn something(group: &Group, connection: u64) -> Result<()> {
-    std::future::poll_fn(|context| match group.step(context, connection) {
-        Ok(Step::Wait) => Poll::Pending,
-        Ok(_) => Poll::Ready(Ok(())),
-        Err(error) => Poll::Ready(Err(error)),
-    })
-    .await
+fn share(members: &[u64], member: u64) -> Share {
+    Share {
+        index: members.iter().position(|other| *other == member).unwrap_or(0),
+        of: members.len().max(1),
+    }
 }

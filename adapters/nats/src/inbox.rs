@@ -16,7 +16,7 @@ use cqi_core::{Code, Error, Result};
 use futures::Stream;
 use tokio::time::Instant;
 
-use crate::{bus::Shared, error, message::Place};
+use crate::{bus::Shared, consumer::fnv1a, error, headers, message::Place};
 
 /// How long the server keeps a pull that finds nothing.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -36,6 +36,22 @@ pub(crate) struct Held {
     pub(crate) since: Instant,
     /// How often it was released, once that is known.
     pub(crate) released: Option<u32>,
+}
+
+/// Which messages are a member's: the first deliveries of a key always go to the same member of this process, so that
+/// they are handled in order; all else goes to whoever asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) index: usize,
+    pub(crate) of: usize,
+}
+
+impl Share {
+    fn takes(self, held: &Held) -> bool {
+        self.of == 1
+            || held.place.delivered > 1
+            || headers::key(&held.message).is_none_or(|key| fnv1a(key.as_bytes()) % self.of as u64 == self.index as u64)
+    }
 }
 
 /// What is to be done with an inbox.
@@ -63,7 +79,7 @@ pub(crate) struct Inbox {
     /// About how many messages they may still bring.
     expected: usize,
     /// When anything came, or the last pull went out.
-    pub(crate) heard: Instant,
+    heard: Instant,
     pub(crate) pulled: Instant,
     /// How often the connection had been opened when the pulls went out.
     pub(crate) connection: u64,
@@ -95,16 +111,18 @@ impl Inbox {
         })
     }
 
-    pub(crate) fn step(&self) -> Step {
-        if !self.buffer.is_empty() {
+    /// What a member with this share has to do, when it wants `max` messages.
+    pub(crate) fn step(&self, share: Share, max: usize) -> Step {
+        if self.buffer.iter().any(|held| share.takes(held)) {
             Step::Take
-        } else if self.open == 0 {
+        } else if self.open == 0 && self.buffer.len() < max * share.of {
             Step::Pull
         } else {
             Step::Wait
         }
     }
 
+<<<<<<< HEAD
     /// The first `max` messages, up to one whose releases are not known yet.
     pub(crate) fn take(&mut self, max: usize) -> Vec<Held> {
         let known = self
@@ -114,12 +132,34 @@ impl Inbox {
             .take_while(|held| held.released.is_some())
             .count();
         self.buffer.drain(..known).collect()
+=======
+    /// The first `max` messages of this share whose releases are known.
+    pub(crate) fn take(&mut self, share: Share, max: usize) -> Vec<Held> {
+        let ready = |held: &Held| held.released.is_some() && share.takes(held);
+        if share.of == 1 {
+            let ready = self.buffer.iter().take(max).take_while(|held| ready(held)).count();
+            return self.buffer.drain(..ready).collect();
+        }
+        let mut taken = Vec::new();
+        for held in std::mem::take(&mut self.buffer) {
+            if taken.len() < max && ready(&held) {
+                taken.push(held);
+            } else {
+                self.buffer.push_back(held);
+            }
+        }
+        taken
+>>>>>>> nats
     }
 
-    pub(crate) fn take_all(&mut self) -> Vec<Held> {
-        self.buffer.drain(..).collect()
+    /// What arrived before this moment.
+    pub(crate) fn take_older(&mut self, than: Instant) -> Vec<Held> {
+        let (old, young) = std::mem::take(&mut self.buffer).into_iter().partition(|held| held.since <= than);
+        self.buffer = young;
+        old.into()
     }
 
+<<<<<<< HEAD
     /// Which of the first `max` messages were delivered before and may have been released.
     pub(crate) fn unknown(&self, max: usize) -> Vec<u64> {
         let first = self.buffer.iter().take(max);
@@ -127,6 +167,12 @@ impl Inbox {
             .filter(|held| held.released.is_none())
             .map(|held| held.place.sequence)
             .collect()
+=======
+    /// Which of the first `max` messages of this share were delivered before, so that they may have been released.
+    pub(crate) fn unknown(&self, share: Share, max: usize) -> Vec<u64> {
+        let first = self.buffer.iter().filter(|held| share.takes(held)).take(max);
+        first.filter(|held| held.released.is_none()).map(|held| held.place.sequence).collect()
+>>>>>>> nats
     }
 
     pub(crate) fn learn(&mut self, sequence: u64, released: u32) {
@@ -143,6 +189,11 @@ impl Inbox {
     pub(crate) fn runs_low(&self, max: usize) -> bool {
         let left = self.buffer.len().saturating_sub(max) + self.expected;
         self.open < 2 && left <= max / 2
+    }
+
+    /// Until when something must come, if anything was asked for.
+    pub(crate) fn quiet_until(&self, silence: Duration) -> Option<Instant> {
+        (self.open > 0).then(|| self.heard + silence)
     }
 
     /// A pull for `batch` messages: where to, where from, what. Count on it being sent.
@@ -173,14 +224,15 @@ impl Inbox {
         self.connection = connection;
     }
 
-    /// Takes in all that has arrived; none of it arrived before `since`. Registers for more.
+    /// Takes in all that has arrived; none of it arrived before `since`. Registers for more. Says whether there was any.
     ///
     /// # Errors
     /// What the server says is wrong with the consumer. The inbox is then of no more use.
-    pub(crate) fn read(&mut self, context: &mut Context<'_>, since: Instant) -> Result<()> {
+    pub(crate) fn read(&mut self, context: &mut Context<'_>, since: Instant) -> Result<bool> {
+        let before = self.buffer.len();
         loop {
             match Pin::new(&mut self.subscriber).poll_next(context) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return Ok(self.buffer.len() > before),
                 Poll::Ready(None) => return Err(Error::closed("event bus")),
                 Poll::Ready(Some(message)) => {
                     self.heard = Instant::now();

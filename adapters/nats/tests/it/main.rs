@@ -3,4 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // tests
 
 mod conformance;
+mod connect;
+mod consume;
+mod faults;
+mod publish;
 mod support;
