@@ -75,8 +75,7 @@ impl NatsBus {
             .map_err(|error| error.with_operation("event_bus.connect"))?;
         if facts.duplicate_window < options.publish_timeout {
             tracing::warn!(
-                stream = options.stream.name,
-                window_s = facts.duplicate_window.as_secs(),
+                stream = options.stream.name, window_s = facts.duplicate_window.as_secs(),
                 "the stream's duplicate window is shorter than publishing may take: a repeated event may be stored twice"
             );
         }
@@ -116,7 +115,13 @@ impl Shared {
     /// Makes sure of the stream again, after somebody missed it.
     pub(crate) async fn ensure_stream(&self) -> Result<()> {
         let facts = stream::ensure(&self.link, &self.options.stream, self.options.publish_timeout).await?;
-        *lock(&self.facts) = facts;
+        let before = std::mem::replace(&mut *lock(&self.facts), facts.clone());
+        if before.created != facts.created {
+            tracing::error!(stream = self.options.stream.name, "the stream was made anew: events it held are lost");
+            for group in lock(&self.groups).values() {
+                group.give_up(error::gone("the stream was deleted"));
+            }
+        }
         Ok(())
     }
 
@@ -156,9 +161,7 @@ impl Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("link", &self.link)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("link", &self.link).finish_non_exhaustive()
     }
 }
 
@@ -167,11 +170,7 @@ impl EventBus for NatsBus {
     fn capabilities(&self) -> Capabilities {
         let facts = self.0.facts();
         Capabilities {
-            durability: if facts.on_disk {
-                Durability::ProcessCrash
-            } else {
-                Durability::Memory
-            },
+            durability: if facts.on_disk { Durability::ProcessCrash } else { Durability::Memory },
             order: Order::PerKey,
             delayed_redelivery: true,
             dedup_window: Some(facts.duplicate_window).filter(|window| !window.is_zero()),
@@ -193,14 +192,11 @@ impl EventBus for NatsBus {
         self.0.check_open().map_err(refused)?;
         if subscription.ack_deadline.is_zero() {
             return Err(refused(
-                Error::invalid_input("ack deadline must not be zero")
-                    .with_context("topic", &subscription.topic),
+                Error::invalid_input("ack deadline must not be zero").with_context("topic", &subscription.topic),
             ));
         }
         let name = consumer::name(&self.0.options.durable, &subscription);
-        let deliveries = NatsDeliveries::join(&self.0, name, subscription)
-            .await
-            .map_err(refused)?;
+        let deliveries = NatsDeliveries::join(&self.0, name, subscription).await.map_err(refused)?;
         Ok(Box::new(deliveries))
     }
 
@@ -228,9 +224,7 @@ impl EventBus for NatsBus {
         let _ = tokio::time::timeout_at(end, shared.tasks.wait()).await;
         // An answer to the last request proves that the server has read all that was sent before, acknowledgements too.
         if shared.link.is_up()
-            && let Err(error) = shared
-                .look_at_stream(end.saturating_duration_since(Instant::now()))
-                .await
+            && let Err(error) = shared.look_at_stream(end.saturating_duration_since(Instant::now())).await
         {
             tracing::debug!(error = %error, "closing without the server's last answer");
         }
@@ -240,18 +234,8 @@ impl EventBus for NatsBus {
                 shared.link.ended().await;
             }
         };
-        if timeout(
-            end.saturating_duration_since(Instant::now())
-                .max(Duration::from_millis(200)),
-            drain,
-        )
-        .await
-        .is_err()
-        {
-            tracing::warn!(
-                server = shared.link.server(),
-                "the connection to NATS did not close in time"
-            );
+        if timeout(end.saturating_duration_since(Instant::now()).max(Duration::from_millis(200)), drain).await.is_err() {
+            tracing::warn!(server = shared.link.server(), "the connection to NATS did not close in time");
         }
         Ok(())
     }

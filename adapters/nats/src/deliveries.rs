@@ -1,6 +1,13 @@
 //! A member of a group.
 
-use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use cqi_core::{
@@ -34,11 +41,7 @@ pub(crate) struct NatsDeliveries {
 }
 
 impl NatsDeliveries {
-    pub(crate) async fn join(
-        shared: &Arc<Shared>,
-        consumer: String,
-        subscription: Subscription,
-    ) -> Result<Self> {
+    pub(crate) async fn join(shared: &Arc<Shared>, consumer: String, subscription: Subscription) -> Result<Self> {
         let opened = shared.link.opened();
         // From here on it is a member, which leaves when it is dropped, also by what follows failing.
         let (group, number) = shared.enter(consumer, &subscription);
@@ -79,12 +82,8 @@ impl NatsDeliveries {
         let Shared { link, options, .. } = &*self.group.shared;
         let max_payload = link.client().max_payload();
         let pull = self.group.with_inbox(|inbox| inbox.pull(max, max_payload));
-        let Some((subject, reply, request)) = pull else {
-            return Ok(());
-        };
-        let told = link
-            .tell(subject, Some(reply), request, options.publish_timeout)
-            .await;
+        let Some((subject, reply, request)) = pull else { return Ok(()) };
+        let told = link.tell(subject, Some(reply), request, options.publish_timeout).await;
         if told.is_err() {
             self.group.with_inbox(|inbox| inbox.not_sent(max));
         }
@@ -111,10 +110,7 @@ impl NatsDeliveries {
     async fn wait(&mut self, max: usize) -> Result<()> {
         let Self {
             group,
-<<<<<<< HEAD
-=======
             number,
->>>>>>> nats
             opened,
             silence,
             ..
@@ -142,9 +138,7 @@ impl NatsDeliveries {
     /// keep messages from others.
     fn should_pull_ahead(&self, max: usize) -> bool {
         let quick = (self.group.deadline() / 10).min(Duration::from_millis(250));
-        self.group
-            .with_inbox(|inbox| inbox.pulled.elapsed() < quick && inbox.runs_low(max))
-            .unwrap_or(false)
+        self.group.with_inbox(|inbox| inbox.pulled.elapsed() < quick && inbox.runs_low(max)).unwrap_or(false)
     }
 
     async fn deliver(&mut self, max: usize) -> Result<Vec<Delivery>> {
@@ -186,9 +180,7 @@ impl Deliveries for NatsDeliveries {
                 Ok(()) => {}
                 Err(_) if self.shared().is_closed() => return None,
                 Err(error) => {
-                    let error = error
-                        .with_operation("event_bus.next")
-                        .with_context("topic", group.topic());
+                    let error = error.with_operation("event_bus.next").with_context("topic", group.topic());
                     return Some(Err(error));
                 }
             }

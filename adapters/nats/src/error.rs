@@ -13,23 +13,40 @@ pub(crate) fn connect(error: &ConnectError) -> Error {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             Error::unauthorized("the NATS server refuses the credentials: check user and password")
         }
-        ConnectErrorKind::Tls => Error::permanent(format!(
-            "TLS with the NATS server failed: check tls:// or nats:// and the certificates{because}"
-        ))
-        .with_code(Code::FailedPrecondition),
+        ConnectErrorKind::Tls => tls(&because),
+        ConnectErrorKind::Io if is_tls(error) => tls(&because),
         ConnectErrorKind::ServerParse => Error::invalid_input("bad NATS server address"),
         ConnectErrorKind::Dns => {
             Error::temporary("the NATS server's host name cannot be resolved").with_code(Code::Unavailable)
         }
         ConnectErrorKind::TimedOut => {
-            Error::temporary("no NATS server answers there in time: check host and port")
-                .with_code(Code::Unavailable)
+            Error::temporary("no NATS server answers there in time: check host and port").with_code(Code::Unavailable)
         }
         ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => Error::temporary(format!(
             "the NATS server cannot be reached: check that it runs, host and port{because}"
         ))
         .with_code(Code::Unavailable),
     }
+}
+
+fn tls(because: &str) -> Error {
+    Error::permanent(format!(
+        "TLS with the NATS server failed: check tls:// or nats:// and the certificates{because}"
+    ))
+    .with_code(Code::FailedPrecondition)
+}
+
+/// Whether the TLS layer found fault with what it read, or with a certificate.
+fn is_tls(error: &dyn std::error::Error) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn cause(error: &dyn std::error::Error) -> String {
@@ -44,8 +61,7 @@ fn cause(error: &dyn std::error::Error) -> String {
 
 /// There is no connection; nothing was sent.
 pub(crate) fn down() -> Error {
-    Error::temporary("the NATS server cannot be reached; the connection is being opened anew")
-        .with_code(Code::Unavailable)
+    Error::temporary("the NATS server cannot be reached; the connection is being opened anew").with_code(Code::Unavailable)
 }
 
 /// The connection was lost between sending and the answer.
@@ -72,8 +88,7 @@ pub(crate) fn request(error: &RequestError) -> Error {
     match error.kind() {
         RequestErrorKind::NoResponders => nobody(),
         RequestErrorKind::MaxPayloadExceeded => {
-            Error::invalid_input(format!("event with its headers is too large{}", cause(error)))
-                .with_code(Code::TooLarge)
+            Error::invalid_input(format!("event with its headers is too large{}", cause(error))).with_code(Code::TooLarge)
         }
         RequestErrorKind::InvalidSubject => Error::invalid_input("subject breaks NATS' rules"),
         RequestErrorKind::TimedOut | RequestErrorKind::Other => lost(),
@@ -82,17 +97,9 @@ pub(crate) fn request(error: &RequestError) -> Error {
 
 /// JetStream answered with an error. Nothing was stored.
 pub(crate) fn jetstream(error: &jetstream::Error) -> Error {
-    let text = |what: &str| {
-        format!(
-            "{what}: {} (JetStream {})",
-            description(error),
-            error.error_code().0
-        )
-    };
+    let text = |what: &str| format!("{what}: {} (JetStream {})", description(error), error.error_code().0);
     match error.error_code() {
-        ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => {
-            Error::new(Kind::NotFound, text("not there"))
-        }
+        ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => Error::new(Kind::NotFound, text("not there")),
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => no_jetstream(),
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
             Error::invalid_input(text("the stream takes no message of this size")).with_code(Code::TooLarge)
@@ -104,10 +111,10 @@ pub(crate) fn jetstream(error: &jetstream::Error) -> Error {
         | ErrorCode::INSUFFICIENT_RESOURCES
         | ErrorCode::STORAGE_RESOURCES_EXCEEDED
         | ErrorCode::MEMORY_RESOURCES_EXCEEDED
-        | ErrorCode::STREAM_STORE_FAILED => Error::temporary(text(
-            "the stream has no room: check its limits and the server's disk",
-        ))
-        .with_code(Code::Exhausted),
+        | ErrorCode::STREAM_STORE_FAILED => {
+            Error::temporary(text("the stream has no room: check its limits and the server's disk"))
+                .with_code(Code::Exhausted)
+        }
         _ if matches!(error.code(), 400..500) => {
             Error::permanent(text("JetStream refuses")).with_code(Code::FailedPrecondition)
         }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use cqi_core::{
-    Result,
+    Error, Result,
     event::{Acker, Delivery, Redelivery, StartAt, Subscription},
     name::Topic,
 };
@@ -25,6 +25,7 @@ use crate::{
     acker::NatsAcker,
     bus::Shared,
     consumer::{self, Begin},
+    error,
     inbox::{Held, Inbox, Share, Step},
     link::lock,
     message,
@@ -58,6 +59,8 @@ pub(crate) struct Group {
 struct State {
     /// None after trouble, until it is opened again.
     inbox: Option<Inbox>,
+    /// What the next reader has to hear.
+    trouble: Option<Error>,
     /// The members, each by a number of its own.
     members: Vec<u64>,
     /// How many members are in `next`.
@@ -107,6 +110,7 @@ impl Group {
             stream: AtomicI64::new(0),
             state: Mutex::new(State {
                 inbox: None,
+                trouble: None,
                 members: Vec::new(),
                 readers: 0,
                 idle_since: Some(Instant::now()),
@@ -138,8 +142,7 @@ impl Group {
     pub(crate) async fn join(&self, subscription: Subscription) -> Result<()> {
         let begin = Begin::At(subscription.start_at);
         let deadline = u64::try_from(subscription.ack_deadline.as_nanos()).unwrap_or(u64::MAX);
-        self.ensure(&subscription, begin, stream_made(&self.shared))
-            .await?;
+        self.ensure(&subscription, begin, stream_made(&self.shared)).await?;
         self.deadline.store(deadline, Release);
         *lock(&self.subscription) = subscription;
         Ok(())
@@ -154,10 +157,6 @@ impl Group {
         let begin = if made == self.stream.load(Acquire) {
             Begin::After(self.floor.load(Acquire))
         } else {
-            tracing::error!(
-                consumer = self.consumer,
-                "the stream was made anew: events it held are lost"
-            );
             Begin::At(StartAt::Oldest)
         };
         self.ensure(&subscription, begin, made).await?;
@@ -204,9 +203,11 @@ impl Group {
         let state = &mut *guard;
         // What arrived while nobody read may be as old as that.
         let since = state.idle_since.take().unwrap_or_else(Instant::now);
-        let Some(inbox) = &mut state.inbox else {
-            return Ok(Step::Open);
-        };
+        if let Some(error) = state.trouble.take() {
+            state.inbox = None;
+            return Err(error);
+        }
+        let Some(inbox) = &mut state.inbox else { return Ok(Step::Open) };
         if inbox.connection < connection {
             inbox.forget_pulls(connection);
         }
@@ -232,33 +233,26 @@ impl Group {
         lock(&self.state).inbox.as_mut().map(work)
     }
 
-    /// Gives the inbox up if nothing came since `SILENCE`; returns when to look again.
+    /// Gives the inbox up; the next reader hears why and opens it again.
+    pub(crate) fn give_up(&self, why: Error) {
+        lock(&self.state).trouble = Some(why);
+        self.wakers.wake_by_ref();
+    }
+
+    /// Gives the inbox up if nothing came since `silence`; returns when to look again.
     pub(crate) fn check_silence(&self, silence: Duration) -> Instant {
         let now = Instant::now();
-        let mut state = lock(&self.state);
-        match state.inbox.as_ref().and_then(|inbox| inbox.quiet_until(silence)) {
-            Some(until) if until > now => until,
-            Some(_) => {
-                tracing::warn!(
-                    consumer = self.consumer,
-                    "no word from the server, opening the subscription again"
-                );
-                state.inbox = None;
-                now + silence
-            }
-            None => now + silence,
+        match self.with_inbox(|inbox| inbox.quiet_until(silence)).flatten() {
+            Some(until) if until > now => return until,
+            Some(_) => self.give_up(error::gone("the subscription was forgotten")),
+            None => {}
         }
+        now + silence
     }
 
     /// The member's first `max` messages as deliveries.
     pub(crate) fn take(self: &Arc<Self>, member: u64, max: usize) -> Vec<Delivery> {
         let now = Instant::now();
-<<<<<<< HEAD
-        let held = self.with_inbox(|inbox| inbox.take(max)).unwrap_or_default();
-        held.into_iter()
-            .filter_map(|held| self.deliver(held, now))
-            .collect()
-=======
         let held = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
@@ -266,7 +260,6 @@ impl Group {
             state.inbox.as_mut().map(|inbox| inbox.take(share, max)).unwrap_or_default()
         };
         held.into_iter().filter_map(|held| self.deliver(held, now)).collect()
->>>>>>> nats
     }
 
     /// A message as a delivery, unless it is no longer ours.
@@ -279,18 +272,10 @@ impl Group {
         } = held;
         let (reply, released) = (message.reply.take()?, released?);
         if now.duration_since(since) >= self.deadline() {
-            tracing::debug!(
-                consumer = self.consumer,
-                "a message waited past its deadline and is left to others"
-            );
+            tracing::debug!(consumer = self.consumer, "a message waited past its deadline and is left to others");
             return None;
         }
-        let event = message::event(
-            message,
-            self.topic.clone(),
-            &self.shared.options.stream.name,
-            place,
-        );
+        let event = message::event(message, self.topic.clone(), &self.shared.options.stream.name, place);
         let attempt = place.delivered.saturating_sub(released).max(1);
         let acker = NatsAcker::new(Arc::clone(self), reply, place.sequence, released, since);
         Some(Delivery::new(event, attempt, Arc::new(acker)))
@@ -312,19 +297,12 @@ impl Group {
     }
 
     async fn releases(&self, sequence: u64) -> Result<u32> {
-        self.shared
-            .released
-            .count(&self.shared.link, &self.consumer, sequence)
-            .await
+        self.shared.released.count(&self.shared.link, &self.consumer, sequence).await
     }
 
     /// Notes that a delivery is released once more.
     pub(crate) async fn note_release(&self, sequence: u64, released: u32) {
-        let Shared {
-            link,
-            released: counts,
-            ..
-        } = &*self.shared;
+        let Shared { link, released: counts, .. } = &*self.shared;
         counts.note(link, &self.consumer, sequence, released + 1).await;
     }
 
@@ -344,12 +322,12 @@ impl Group {
                 self.look_at_floor().await;
             }
         }
-        let inbox = lock(&self.state).inbox.take();
-        if let Some(mut inbox) = inbox {
-            inbox.stop(self.shared.options.publish_timeout).await;
-            let since = lock(&self.state).idle_since.unwrap_or_else(Instant::now);
-            let _ = inbox.read(&mut Context::from_waker(Waker::noop()), since);
-            self.give_back(inbox.take_older(Instant::now())).await;
+        let (inbox, since) = {
+            let mut state = lock(&self.state);
+            (state.inbox.take(), state.idle_since.unwrap_or_else(Instant::now))
+        };
+        if let Some(inbox) = inbox {
+            self.give_back(inbox.end(&self.shared, since).await).await;
         }
         self.gone.cancel();
     }
@@ -358,27 +336,15 @@ impl Group {
     fn forsaken(&self, beat: Duration) -> Vec<Held> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-<<<<<<< HEAD
-        let Some(since) = state.idle_since.filter(|since| since.elapsed() >= beat) else {
-            return Vec::new();
-        };
-        let Some(inbox) = &mut state.inbox else {
-            return Vec::new();
-        };
-        // An error is met again by the next reader.
-        let _ = inbox.read(&mut Context::from_waker(&state.waker), since);
-        state.idle_since = Some(Instant::now() - beat);
-        inbox.take_all()
-=======
         let Some(inbox) = &mut state.inbox else { return Vec::new() };
         let now = Instant::now();
         if let Some(since) = &mut state.idle_since {
-            // An error is met again by the next reader.
-            let _ = inbox.read(&mut Context::from_waker(&state.waker), *since);
+            if let Err(error) = inbox.read(&mut Context::from_waker(&state.waker), *since) {
+                state.trouble = Some(error);
+            }
             *since = now;
         }
         now.checked_sub(beat).map(|then| inbox.take_older(then)).unwrap_or_default()
->>>>>>> nats
     }
 
     /// Gives messages back that nobody has tried.
@@ -386,11 +352,7 @@ impl Group {
         if held.is_empty() {
             return;
         }
-        tracing::debug!(
-            consumer = self.consumer,
-            messages = held.len(),
-            "handing back messages that were not taken"
-        );
+        tracing::debug!(consumer = self.consumer, messages = held.len(), "handing back messages that were not taken");
         join_all(held.into_iter().map(async |held| {
             let Some(reply) = held.message.reply else { return };
             let released = match held.released {
@@ -406,13 +368,7 @@ impl Group {
 
     async fn look_at_floor(&self) {
         let Shared { link, options, .. } = &*self.shared;
-        let found = consumer::look(
-            link,
-            &options.stream.name,
-            &self.consumer,
-            options.publish_timeout,
-        )
-        .await;
+        let found = consumer::look(link, &options.stream.name, &self.consumer, options.publish_timeout).await;
         if let Ok(Some(info)) = found {
             self.floor.fetch_max(info.ack_floor.stream_sequence, AcqRel);
         }

@@ -6,14 +6,14 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use async_nats::{Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use cqi_core::{Code, Error, Result};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use crate::{bus::Shared, consumer::fnv1a, error, headers, message::Place};
@@ -24,6 +24,10 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// After how long without a word the pull counts as forgotten.
 pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+/// How many messages without an event may come with those of open pulls: their ends, and heartbeats.
+const SPARE: usize = 8;
+/// How long ending a subscription may take.
+const ENDING: Duration = Duration::from_secs(1);
 /// The most bytes of one pull, unless a single message may be larger. With a limit the server also reports a pull's end.
 const PULL_BYTES: usize = 8 << 20;
 
@@ -74,6 +78,8 @@ pub(crate) struct Inbox {
     reply: Subject,
     request: Subject,
     buffer: VecDeque<Held>,
+    /// Messages that came, of any kind, since the subscription was made.
+    received: u64,
     /// Pulls the server has not ended.
     open: u32,
     /// About how many messages they may still bring.
@@ -97,12 +103,9 @@ impl Inbox {
         Ok(Self {
             subscriber,
             reply: reply.into(),
-            request: format!(
-                "$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}",
-                shared.options.stream.name
-            )
-            .into(),
+            request: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", shared.options.stream.name).into(),
             buffer: VecDeque::new(),
+            received: 0,
             open: 0,
             expected: 0,
             heard: now,
@@ -122,17 +125,6 @@ impl Inbox {
         }
     }
 
-<<<<<<< HEAD
-    /// The first `max` messages, up to one whose releases are not known yet.
-    pub(crate) fn take(&mut self, max: usize) -> Vec<Held> {
-        let known = self
-            .buffer
-            .iter()
-            .take(max)
-            .take_while(|held| held.released.is_some())
-            .count();
-        self.buffer.drain(..known).collect()
-=======
     /// The first `max` messages of this share whose releases are known.
     pub(crate) fn take(&mut self, share: Share, max: usize) -> Vec<Held> {
         let ready = |held: &Held| held.released.is_some() && share.takes(held);
@@ -149,7 +141,6 @@ impl Inbox {
             }
         }
         taken
->>>>>>> nats
     }
 
     /// What arrived before this moment.
@@ -159,28 +150,14 @@ impl Inbox {
         old.into()
     }
 
-<<<<<<< HEAD
-    /// Which of the first `max` messages were delivered before and may have been released.
-    pub(crate) fn unknown(&self, max: usize) -> Vec<u64> {
-        let first = self.buffer.iter().take(max);
-        first
-            .filter(|held| held.released.is_none())
-            .map(|held| held.place.sequence)
-            .collect()
-=======
     /// Which of the first `max` messages of this share were delivered before, so that they may have been released.
     pub(crate) fn unknown(&self, share: Share, max: usize) -> Vec<u64> {
         let first = self.buffer.iter().filter(|held| share.takes(held)).take(max);
         first.filter(|held| held.released.is_none()).map(|held| held.place.sequence).collect()
->>>>>>> nats
     }
 
     pub(crate) fn learn(&mut self, sequence: u64, released: u32) {
-        for held in self
-            .buffer
-            .iter_mut()
-            .filter(|held| held.place.sequence == sequence)
-        {
+        for held in self.buffer.iter_mut().filter(|held| held.place.sequence == sequence) {
             held.released.get_or_insert(released);
         }
     }
@@ -236,6 +213,7 @@ impl Inbox {
                 Poll::Ready(None) => return Err(Error::closed("event bus")),
                 Poll::Ready(Some(message)) => {
                     self.heard = Instant::now();
+                    self.received += 1;
                     match message.status {
                         None => self.hold(message, since),
                         Some(status) => self.note(status, &message)?,
@@ -264,41 +242,49 @@ impl Inbox {
         match status.as_u16() {
             100 => return Ok(()),
             503 => return Err(error::gone("the group's consumer or the stream is missing")),
-            409 if description == "Consumer Deleted" => {
-                return Err(error::gone("the group's consumer was deleted"));
-            }
+            409 if description == "Consumer Deleted" => return Err(error::gone("the group's consumer was deleted")),
             // The ordinary ends of a pull, and those of a server that stops or hands over.
             404 | 408 => {}
             409 if !(description.starts_with("Exceeded") || description.contains("push based")) => {}
             409 if description == "Exceeded MaxWaiting" => {
-                return Err(
-                    Error::temporary("the group has too many members that wait").with_code(Code::Exhausted)
-                );
+                return Err(Error::temporary("the group has too many members that wait").with_code(Code::Exhausted));
             }
             _ => {
-                return Err(Error::permanent(format!(
-                    "the server refuses to give out events: {description}"
-                ))
-                .with_code(Code::FailedPrecondition));
+                return Err(Error::permanent(format!("the server refuses to give out events: {description}"))
+                    .with_code(Code::FailedPrecondition));
             }
         }
-        let left = message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let left = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
         let left = left.and_then(|left| left.as_str().parse().ok()).unwrap_or(0);
         self.open = self.open.saturating_sub(1);
-        self.expected = if self.open == 0 {
-            0
-        } else {
-            self.expected.saturating_sub(left)
-        };
+        self.expected = if self.open == 0 { 0 } else { self.expected.saturating_sub(left) };
         Ok(())
     }
 
-    /// Asks the server to send no more. What has arrived can still be read.
-    pub(crate) async fn stop(&mut self, within: Duration) {
-        // If that does not get through, the server notices when it sends.
-        let _ = tokio::time::timeout(within, self.subscriber.unsubscribe()).await;
+    /// Ends the subscription and returns everything that came until then.
+    ///
+    /// What the server sends between our last look and its end would be lost until its deadline. So the end is set at a
+    /// count of messages that the open pulls cannot exceed, and what they leave of it is filled up by ourselves.
+    pub(crate) async fn end(mut self, shared: &Shared, since: Instant) -> Vec<Held> {
+        let _ = self.read(&mut Context::from_waker(Waker::noop()), since);
+        if self.open > 0 && shared.link.is_up() {
+            let more = self.expected + SPARE;
+            let filled = async {
+                self.subscriber.unsubscribe_after(self.received + more as u64).await.ok()?;
+                for _ in 0..more {
+                    shared.link.client().publish(self.reply.clone(), Bytes::new()).await.ok()?;
+                }
+                while let Some(message) = self.subscriber.next().await {
+                    if message.status.is_none() && message.reply.is_some() {
+                        self.hold(message, since);
+                    }
+                }
+                Some(())
+            };
+            if tokio::time::timeout(ENDING, filled).await.is_err() {
+                tracing::debug!("a subscription did not end in time; what was on its way comes back after its deadline");
+            }
+        }
+        self.buffer.into()
     }
 }
