@@ -1,6 +1,6 @@
 //! What the client's and the server's errors mean.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use cqi_core::{Code, Error, Kind};
 use redis::{ErrorKind, RedisError};
@@ -80,7 +80,7 @@ pub(crate) fn connecting(error: &RedisError, server: &str, tls: bool, limit: Dur
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => not_redis(),
         ErrorKind::Io if tls && io_kind(error) == Some(io::ErrorKind::InvalidData) => with_cause(
             Kind::Permanent,
-            "TLS with Redis failed: check that the server speaks TLS and its certificate is trusted",
+            "TLS with Redis failed: check that the server speaks TLS and that its certificate is trusted",
             error,
         )
         .with_code(Code::FailedPrecondition),
@@ -175,6 +175,11 @@ fn with_cause(kind: Kind, why: &'static str, error: &RedisError) -> Error {
 
 fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
     let cause = std::error::Error::source(error)?;
+    // The client gives its shared pointer as the source.
+    let cause = match cause.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>() {
+        Some(shared) => &**shared,
+        None => return cause.downcast_ref::<io::Error>().map(io::Error::kind),
+    };
     cause.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 

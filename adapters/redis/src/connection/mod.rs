@@ -100,15 +100,16 @@ impl Connection {
 
     /// Fails at once when there is no connection; what became of the command is in the inner result.
     async fn send(&self, call: Call, command: &Cmd) -> Result<RedisResult<Value>> {
-        if let Some(mut link) = self.shared.link() {
+        let shared = &self.shared;
+        if let Some(mut link) = shared.link() {
             let answer = link.wire.send(command).await;
-            return Ok(self.shared.note(link.id, answer));
+            return Ok(shared.note(link.id, answer));
         }
-        let deadline = Instant::now() + self.shared.options.timeout;
-        let mut link = self.shared.wait_for_link(call, deadline).await?;
+        let deadline = Instant::now() + shared.options.timeout;
+        let mut link = shared.wait_for_link(call, deadline).await?;
         let answer = timeout_at(deadline, link.wire.send(command)).await;
         let answer = answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-        Ok(self.shared.note(link.id, answer))
+        Ok(shared.note(link.id, answer))
     }
 
     fn classify(&self, error: &RedisError, call: Call) -> Error {

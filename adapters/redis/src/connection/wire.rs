@@ -5,6 +5,9 @@ use redis::{
     cluster_async::ClusterConnection,
 };
 
+/// How often a key may have moved while a call looks for it.
+const MAX_REDIRECTS: u32 = 3;
+
 #[derive(Clone)]
 pub(super) enum Wire {
     Single(MultiplexedConnection),
@@ -16,7 +19,7 @@ impl Wire {
     pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
             Self::Single(connection) => connection.send_packed_command(command).await,
-            Self::Cluster(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection) => redirected(connection, command).await,
         };
         match answer {
             Ok(Value::ServerError(error)) => Err(error.into()),
@@ -34,4 +37,17 @@ impl Wire {
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(_))
     }
+}
+
+/// Follows a key that has moved to another node. That is no repeating: the node that said so did nothing. The client would
+/// follow by itself only if it might repeat everything else too.
+async fn redirected(connection: &mut ClusterConnection, command: &Cmd) -> RedisResult<Value> {
+    for _ in 0..MAX_REDIRECTS {
+        match connection.req_packed_command(command).await {
+            Err(error) if error.code() == Some("MOVED") => {}
+            Ok(Value::ServerError(error)) if error.code() == "MOVED" => {}
+            answer => return answer,
+        }
+    }
+    connection.req_packed_command(command).await
 }

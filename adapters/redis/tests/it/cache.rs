@@ -4,21 +4,33 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cqi_core::{Result, cache::Cache};
-use cqi_redis::RedisCache;
-use cqi_testkit::conformance::{Profile, cache::CacheHarness};
-
-use crate::server::Server;
+use cqi_redis::{RedisCache, RedisOptions};
+use cqi_testkit::{
+    conformance::{Profile, cache::CacheHarness},
+    fixture::{self, Kind},
+};
 
 struct Harness;
 
 #[async_trait]
 impl CacheHarness for Harness {
     async fn connect(&self) -> Result<Arc<dyn Cache>> {
-        Ok(Arc::new(RedisCache::connect(Server::shared().options()).await?))
+        let server = fixture::shared(Kind::Redis).expect("a server");
+        Ok(Arc::new(
+            RedisCache::connect(RedisOptions::from_url(server.url())?).await?,
+        ))
     }
 
     fn profile(&self) -> Profile {
         Profile::real()
+    }
+
+    fn adapter(&self) -> &'static str {
+        "redis"
+    }
+
+    fn missing(&self) -> Option<String> {
+        fixture::missing(Kind::Redis)
     }
 }
 
