@@ -22,7 +22,12 @@ fn docker(arguments: &[&str]) -> Option<String> {
 #[test]
 #[ignore = "started by another test, as a process to be killed"]
 fn a_process_with_a_shared_server() {
-    let kind: Kind = env::var("CQI_KIND_OF_TEST").unwrap().parse().unwrap();
+    let kind: Kind = env::var_os("CQI_KIND_OF_TEST")
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     let server = fixture::shared(kind).unwrap();
     println!("\nserver {} owned {}", server.address(), server.owned());
     // Until it is killed, or the other test has gone.
