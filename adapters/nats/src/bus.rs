@@ -115,7 +115,13 @@ impl Shared {
     /// Makes sure of the stream again, after somebody missed it.
     pub(crate) async fn ensure_stream(&self) -> Result<()> {
         let facts = stream::ensure(&self.link, &self.options.stream, self.options.publish_timeout).await?;
-        *lock(&self.facts) = facts;
+        let before = std::mem::replace(&mut *lock(&self.facts), facts.clone());
+        if before.created != facts.created {
+            tracing::error!(stream = self.options.stream.name, "the stream was made anew: events it held are lost");
+            for group in lock(&self.groups).values() {
+                group.give_up(error::gone("the stream was deleted"));
+            }
+        }
         Ok(())
     }
 

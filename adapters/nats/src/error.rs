@@ -13,10 +13,8 @@ pub(crate) fn connect(error: &ConnectError) -> Error {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             Error::unauthorized("the NATS server refuses the credentials: check user and password")
         }
-        ConnectErrorKind::Tls => Error::permanent(format!(
-            "TLS with the NATS server failed: check tls:// or nats:// and the certificates{because}"
-        ))
-        .with_code(Code::FailedPrecondition),
+        ConnectErrorKind::Tls => tls(&because),
+        ConnectErrorKind::Io if is_tls(error) => tls(&because),
         ConnectErrorKind::ServerParse => Error::invalid_input("bad NATS server address"),
         ConnectErrorKind::Dns => {
             Error::temporary("the NATS server's host name cannot be resolved").with_code(Code::Unavailable)
@@ -29,6 +27,26 @@ pub(crate) fn connect(error: &ConnectError) -> Error {
         ))
         .with_code(Code::Unavailable),
     }
+}
+
+fn tls(because: &str) -> Error {
+    Error::permanent(format!(
+        "TLS with the NATS server failed: check tls:// or nats:// and the certificates{because}"
+    ))
+    .with_code(Code::FailedPrecondition)
+}
+
+/// Whether the TLS layer found fault with what it read, or with a certificate.
+fn is_tls(error: &dyn std::error::Error) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn cause(error: &dyn std::error::Error) -> String {

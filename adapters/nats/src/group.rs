@@ -13,7 +13,7 @@ use std::{
 };
 
 use cqi_core::{
-    Result,
+    Error, Result,
     event::{Acker, Delivery, Redelivery, StartAt, Subscription},
     name::Topic,
 };
@@ -25,6 +25,7 @@ use crate::{
     acker::NatsAcker,
     bus::Shared,
     consumer::{self, Begin},
+    error,
     inbox::{Held, Inbox, Share, Step},
     link::lock,
     message,
@@ -58,6 +59,8 @@ pub(crate) struct Group {
 struct State {
     /// None after trouble, until it is opened again.
     inbox: Option<Inbox>,
+    /// What the next reader has to hear.
+    trouble: Option<Error>,
     /// The members, each by a number of its own.
     members: Vec<u64>,
     /// How many members are in `next`.
@@ -107,6 +110,7 @@ impl Group {
             stream: AtomicI64::new(0),
             state: Mutex::new(State {
                 inbox: None,
+                trouble: None,
                 members: Vec::new(),
                 readers: 0,
                 idle_since: Some(Instant::now()),
@@ -153,7 +157,6 @@ impl Group {
         let begin = if made == self.stream.load(Acquire) {
             Begin::After(self.floor.load(Acquire))
         } else {
-            tracing::error!(consumer = self.consumer, "the stream was made anew: events it held are lost");
             Begin::At(StartAt::Oldest)
         };
         self.ensure(&subscription, begin, made).await?;
@@ -200,6 +203,10 @@ impl Group {
         let state = &mut *guard;
         // What arrived while nobody read may be as old as that.
         let since = state.idle_since.take().unwrap_or_else(Instant::now);
+        if let Some(error) = state.trouble.take() {
+            state.inbox = None;
+            return Err(error);
+        }
         let Some(inbox) = &mut state.inbox else { return Ok(Step::Open) };
         if inbox.connection < connection {
             inbox.forget_pulls(connection);
@@ -226,19 +233,21 @@ impl Group {
         lock(&self.state).inbox.as_mut().map(work)
     }
 
-    /// Gives the inbox up if nothing came since `SILENCE`; returns when to look again.
+    /// Gives the inbox up; the next reader hears why and opens it again.
+    pub(crate) fn give_up(&self, why: Error) {
+        lock(&self.state).trouble = Some(why);
+        self.wakers.wake_by_ref();
+    }
+
+    /// Gives the inbox up if nothing came since `silence`; returns when to look again.
     pub(crate) fn check_silence(&self, silence: Duration) -> Instant {
         let now = Instant::now();
-        let mut state = lock(&self.state);
-        match state.inbox.as_ref().and_then(|inbox| inbox.quiet_until(silence)) {
-            Some(until) if until > now => until,
-            Some(_) => {
-                tracing::warn!(consumer = self.consumer, "no word from the server, opening the subscription again");
-                state.inbox = None;
-                now + silence
-            }
-            None => now + silence,
+        match self.with_inbox(|inbox| inbox.quiet_until(silence)).flatten() {
+            Some(until) if until > now => return until,
+            Some(_) => self.give_up(error::gone("the subscription was forgotten")),
+            None => {}
         }
+        now + silence
     }
 
     /// The member's first `max` messages as deliveries.
@@ -313,12 +322,12 @@ impl Group {
                 self.look_at_floor().await;
             }
         }
-        let inbox = lock(&self.state).inbox.take();
-        if let Some(mut inbox) = inbox {
-            inbox.stop(self.shared.options.publish_timeout).await;
-            let since = lock(&self.state).idle_since.unwrap_or_else(Instant::now);
-            let _ = inbox.read(&mut Context::from_waker(Waker::noop()), since);
-            self.give_back(inbox.take_older(Instant::now())).await;
+        let (inbox, since) = {
+            let mut state = lock(&self.state);
+            (state.inbox.take(), state.idle_since.unwrap_or_else(Instant::now))
+        };
+        if let Some(inbox) = inbox {
+            self.give_back(inbox.end(&self.shared, since).await).await;
         }
         self.gone.cancel();
     }
@@ -330,8 +339,9 @@ impl Group {
         let Some(inbox) = &mut state.inbox else { return Vec::new() };
         let now = Instant::now();
         if let Some(since) = &mut state.idle_since {
-            // An error is met again by the next reader.
-            let _ = inbox.read(&mut Context::from_waker(&state.waker), *since);
+            if let Err(error) = inbox.read(&mut Context::from_waker(&state.waker), *since) {
+                state.trouble = Some(error);
+            }
             *since = now;
         }
         now.checked_sub(beat).map(|then| inbox.take_older(then)).unwrap_or_default()

@@ -6,14 +6,14 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use async_nats::{Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use cqi_core::{Code, Error, Result};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use crate::{bus::Shared, consumer::fnv1a, error, headers, message::Place};
@@ -24,6 +24,10 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// After how long without a word the pull counts as forgotten.
 pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+/// How many messages without an event may come with those of open pulls: their ends, and heartbeats.
+const SPARE: usize = 8;
+/// How long ending a subscription may take.
+const ENDING: Duration = Duration::from_secs(1);
 /// The most bytes of one pull, unless a single message may be larger. With a limit the server also reports a pull's end.
 const PULL_BYTES: usize = 8 << 20;
 
@@ -74,6 +78,8 @@ pub(crate) struct Inbox {
     reply: Subject,
     request: Subject,
     buffer: VecDeque<Held>,
+    /// Messages that came, of any kind, since the subscription was made.
+    received: u64,
     /// Pulls the server has not ended.
     open: u32,
     /// About how many messages they may still bring.
@@ -99,6 +105,7 @@ impl Inbox {
             reply: reply.into(),
             request: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", shared.options.stream.name).into(),
             buffer: VecDeque::new(),
+            received: 0,
             open: 0,
             expected: 0,
             heard: now,
@@ -206,6 +213,7 @@ impl Inbox {
                 Poll::Ready(None) => return Err(Error::closed("event bus")),
                 Poll::Ready(Some(message)) => {
                     self.heard = Instant::now();
+                    self.received += 1;
                     match message.status {
                         None => self.hold(message, since),
                         Some(status) => self.note(status, &message)?,
@@ -253,9 +261,30 @@ impl Inbox {
         Ok(())
     }
 
-    /// Asks the server to send no more. What has arrived can still be read.
-    pub(crate) async fn stop(&mut self, within: Duration) {
-        // If that does not get through, the server notices when it sends.
-        let _ = tokio::time::timeout(within, self.subscriber.unsubscribe()).await;
+    /// Ends the subscription and returns everything that came until then.
+    ///
+    /// What the server sends between our last look and its end would be lost until its deadline. So the end is set at a
+    /// count of messages that the open pulls cannot exceed, and what they leave of it is filled up by ourselves.
+    pub(crate) async fn end(mut self, shared: &Shared, since: Instant) -> Vec<Held> {
+        let _ = self.read(&mut Context::from_waker(Waker::noop()), since);
+        if self.open > 0 && shared.link.is_up() {
+            let more = self.expected + SPARE;
+            let filled = async {
+                self.subscriber.unsubscribe_after(self.received + more as u64).await.ok()?;
+                for _ in 0..more {
+                    shared.link.client().publish(self.reply.clone(), Bytes::new()).await.ok()?;
+                }
+                while let Some(message) = self.subscriber.next().await {
+                    if message.status.is_none() && message.reply.is_some() {
+                        self.hold(message, since);
+                    }
+                }
+                Some(())
+            };
+            if tokio::time::timeout(ENDING, filled).await.is_err() {
+                tracing::debug!("a subscription did not end in time; what was on its way comes back after its deadline");
+            }
+        }
+        self.buffer.into()
     }
 }
