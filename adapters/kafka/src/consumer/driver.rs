@@ -253,6 +253,7 @@ impl Driver {
                     .into_iter()
                     .for_each(|partition| state.ledger.commit_again(partition));
             }
+            tracing::trace!(group = self.group.id, ?ended, "committed");
             self.committed = ended;
         }
         Ok(busy)
@@ -338,6 +339,7 @@ impl Driver {
                 return false;
             }
         };
+        tracing::debug!(group = self.group.id, ?positions, "partitions assigned");
         {
             let mut state = lock(&self.group.state);
             for Position {
@@ -444,6 +446,7 @@ impl Driver {
         let partitions = positions.iter().map(|position| position.partition).collect();
         self.committed_at = Instant::now();
         self.commit = Some(partitions);
+        tracing::trace!(group = self.group.id, ?positions, "commit");
         self.committer.begin(positions);
     }
 
@@ -561,7 +564,9 @@ impl Driver {
     fn end(mut self) {
         let positions = {
             let mut state = lock(&self.group.state);
-            let positions = state.ledger.positions(None, Clock::now());
+            // All of them: a commit on its way may fail yet.
+            let owned = state.ledger.partitions();
+            let positions = state.ledger.positions(Some(&owned), Clock::now());
             state.ledger.clear(); // what is settled from now on is settled too late
             positions
         };

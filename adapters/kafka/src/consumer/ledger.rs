@@ -390,6 +390,10 @@ impl Ledger {
         }
     }
 
+    pub(super) fn partitions(&self) -> Vec<i32> {
+        self.partitions.keys().copied().collect()
+    }
+
     /// Owns nothing any more.
     pub(super) fn clear(&mut self) {
         self.partitions.clear();

@@ -64,6 +64,7 @@ struct Members;
 #[async_trait::async_trait]
 impl EventBusHarness for Members {
     async fn connect(&self) -> Result<Arc<dyn EventBus>> {
+        let _ = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).with_thread_ids(true).try_init();
         let server = fixture::shared(Kind::Kafka).expect("checked by `missing`");
         let options = options(server);
         Ok(Arc::new(Apart {
