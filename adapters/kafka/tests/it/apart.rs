@@ -64,7 +64,6 @@ struct Members;
 #[async_trait::async_trait]
 impl EventBusHarness for Members {
     async fn connect(&self) -> Result<Arc<dyn EventBus>> {
-        let _ = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).with_thread_ids(true).try_init();
         let server = fixture::shared(Kind::Kafka).expect("checked by `missing`");
         let options = options(server);
         Ok(Arc::new(Apart {
@@ -76,7 +75,9 @@ impl EventBusHarness for Members {
 
     fn profile(&self) -> Profile {
         // A member waits for its share until the others have heard of it.
-        Profile::real().quick().with_quiet(std::time::Duration::from_secs(3))
+        Profile::real()
+            .quick()
+            .with_quiet(std::time::Duration::from_secs(3))
     }
 
     fn missing(&self) -> Option<String> {

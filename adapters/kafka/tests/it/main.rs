@@ -4,4 +4,6 @@
 
 mod apart;
 mod conformance;
+mod faults;
+mod foreign;
 mod support;
