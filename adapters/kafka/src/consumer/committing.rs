@@ -23,8 +23,11 @@ use crate::client::lock;
 
 /// How often settled events are committed.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
-/// How long a commit may take that something waits for.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a commit may take that a move of partitions waits for.
+pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last commit may take. While its group rebalances, the client sends a commit only after the answer to its
+/// own joining, for which the coordinator waits until every other member has let go of its partitions.
+const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Driver {
     /// Commits now and then.
@@ -48,8 +51,8 @@ impl Driver {
     }
 
     /// Commits and waits for the answer. There is one commit at a time, so that answers are not taken for each other.
-    pub(super) fn commit_now(&mut self, positions: &[Position]) -> Result<(), KafkaError> {
-        let until = Instant::now() + COMMIT_TIMEOUT;
+    pub(super) fn commit_now(&mut self, positions: &[Position], limit: Duration) -> Result<(), KafkaError> {
+        let until = Instant::now() + limit;
         let mut answer = Ok(());
         while !positions.is_empty() {
             if self.commit.is_some() {
@@ -90,7 +93,7 @@ impl Driver {
             positions
         };
         if !self.consumer.assignment_lost()
-            && let Err(error) = self.commit_now(&positions)
+            && let Err(error) = self.commit_now(&positions, LAST_COMMIT_TIMEOUT)
         {
             tracing::warn!(group = self.group.id, %error, "left without the last commit: events come again");
         }

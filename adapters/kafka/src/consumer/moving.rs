@@ -7,6 +7,7 @@ use rdkafka::{consumer::Consumer as _, error::KafkaError};
 
 use super::{
     callbacks::{Move, agree},
+    committing::COMMIT_TIMEOUT,
     driver::{Driver, NAP},
     ledger::Position,
     moment::Clock,
@@ -145,7 +146,7 @@ impl Driver {
             }
         }
         if !firsts.is_empty() {
-            self.commit_now(&firsts)?;
+            self.commit_now(&firsts, COMMIT_TIMEOUT)?;
             positions.append(&mut firsts);
         }
         Ok(positions)
@@ -172,7 +173,7 @@ impl Driver {
                 .iter()
                 .for_each(|partition| state.ledger.forget(*partition));
             drop(state);
-            if let Err(error) = self.commit_now(&positions) {
+            if let Err(error) = self.commit_now(&positions, COMMIT_TIMEOUT) {
                 tracing::warn!(group = self.group.id, %error, "partitions go on without the last commit: events come again");
             }
         }

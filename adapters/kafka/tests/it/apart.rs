@@ -77,7 +77,7 @@ impl EventBusHarness for Members {
         // A member waits for its share until the others have heard of it.
         Profile::real()
             .quick()
-            .with_quiet(std::time::Duration::from_secs(3))
+            .with_quiet(std::time::Duration::from_millis(1500))
     }
 
     fn missing(&self) -> Option<String> {
