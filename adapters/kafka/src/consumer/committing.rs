@@ -1,22 +1,19 @@
 //! When what is committed.
 
-use std::{
-    sync::atomic::Ordering::SeqCst,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering::SeqCst, thread, time::Duration};
 
 use rdkafka::{
     consumer::Consumer as _,
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode,
 };
+use tokio::time::Instant;
 
 use super::{
     callbacks::{Move, agree},
     driver::{Driver, NAP},
-    ledger::Position,
     moment::Clock,
+    partition::Position,
     placing,
 };
 use crate::client::lock;
@@ -64,7 +61,7 @@ impl Driver {
             if answer.is_ok() || Instant::now() + NAP >= until {
                 break;
             }
-            thread::sleep(NAP / 4);
+            thread::park_timeout(NAP / 4);
         }
         answer
     }

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::SeqCst},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cqi_core::{Error, Result};
@@ -16,6 +16,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode as E,
 };
+use tokio::time::Instant;
 
 use super::{
     callbacks::Callbacks,
@@ -118,7 +119,7 @@ impl Driver {
             .set("fetch.error.backoff.ms", "100");
         let mut consumer: BaseConsumer<Callbacks> = config
             .create_with_context(Callbacks::default())
-            .map_err(|error| from_client(error, CONSUME))?;
+            .map_err(|error| from_client(&error, CONSUME))?;
         let driver = thread::current();
         consumer.set_nonempty_callback(move || driver.unpark());
         let now = Instant::now();
@@ -163,7 +164,7 @@ impl Driver {
     fn subscribe(&self) -> Result<()> {
         self.consumer
             .subscribe(&[self.group.topic.as_str()])
-            .map_err(|error| from_client(error, CONSUME))
+            .map_err(|error| from_client(&error, CONSUME))
     }
 
     pub(super) fn callbacks(&self) -> &Callbacks {
@@ -303,7 +304,7 @@ impl Driver {
         if !passing && Instant::now() >= self.quiet_until {
             self.quiet_until = Instant::now() + SLEEP; // the same again and again helps nobody
             lock(&self.group.state).error =
-                Some(from_client(error.clone(), CONSUME).with_context("group", &self.group.id));
+                Some(from_client(error, CONSUME).with_context("group", &self.group.id));
             self.group.tell_member();
         }
         Ok(())

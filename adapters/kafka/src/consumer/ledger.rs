@@ -6,16 +6,17 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     hash::BuildHasher as _,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cqi_core::event::{Event, Redelivery};
 
-pub(super) use super::partition::{Claim, Lost, Position};
+pub(super) use tokio::time::Instant;
+
 use super::{
     moment::Clock,
     notes::{self, Note},
-    partition::{Entry, Partition, State},
+    partition::{Claim, Entry, Lost, Partition, Position, State},
 };
 
 /// All partitions a member owns.

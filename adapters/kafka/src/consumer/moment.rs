@@ -1,6 +1,8 @@
 //! Moments that outlive a process.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// One moment on both clocks: this process's own, and the one all processes share as well as they can.
 #[derive(Debug, Clone, Copy)]

@@ -1,16 +1,17 @@
 //! How partitions come and go, and where a group begins.
 
-use std::{thread, time::Instant};
+use std::thread;
 
 use cqi_core::{Result, event::StartAt};
 use rdkafka::{consumer::Consumer as _, error::KafkaError};
+use tokio::time::Instant;
 
 use super::{
     callbacks::{Move, agree},
     committing::COMMIT_TIMEOUT,
     driver::{Driver, NAP},
-    ledger::Position,
     moment::Clock,
+    partition::Position,
     placing,
 };
 use crate::client::lock;

@@ -1,11 +1,9 @@
 //! One partition in the ledger.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    time::Instant,
-};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use cqi_core::event::Event;
+use tokio::time::Instant;
 
 use super::{
     moment::Clock,

@@ -189,15 +189,9 @@ async fn f_kaf_03_closing_in_a_burst_stores_all_or_says_no() {
     let topic = topic();
     let bus = KafkaBus::connect(options(server)).await.unwrap();
     bus.publish(event(&topic, 0)).await.unwrap();
-    let burst = {
-        let (bus, topic) = (bus.clone(), topic.clone());
-        tokio::spawn(async move {
-            bus.publish_batch((1..5_000).map(|n| event(&topic, n)).collect())
-                .await
-        })
-    };
-    bus.close().await.unwrap();
-    let results = burst.await.unwrap();
+    let burst = bus.publish_batch((1..5_000).map(|n| event(&topic, n)).collect());
+    let (results, closed) = tokio::join!(burst, bus.close());
+    closed.unwrap();
     let stored: Vec<usize> = (1..5_000)
         .zip(&results)
         .filter(|(_, result)| result.is_ok())
@@ -313,6 +307,7 @@ async fn what_failed_is_remembered_and_waits_when_its_member_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by another test, in a process of its own"]
 async fn child() {
+    #[allow(clippy::disallowed_methods)] // the test talks to itself
     let Ok(arguments) = std::env::var("CQI_TEST_CHILD") else {
         return;
     };
