@@ -165,6 +165,9 @@ fn of_server(fault: &PgDatabaseError, phase: Phase, has_parameters: bool) -> Fau
 fn sort(state: &str) -> (Kind, Option<Code>, &'static str) {
     use Kind::{InvalidInput, Permanent, Temporary, Unauthorized};
     match (state, state.get(..2).unwrap_or_default()) {
+        ("42P04" | "42P06" | "42P07" | "42701" | "42710" | "42723", _) => {
+            (Permanent, Some(Code::AlreadyExists), "already exists")
+        }
         ("23505", _) => (Permanent, Some(Code::AlreadyExists), "unique constraint failed"),
         (_, "23" | "44") | ("40002", _) => {
             (InvalidInput, Some(Code::FailedPrecondition), "constraint failed")

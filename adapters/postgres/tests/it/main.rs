@@ -1,4 +1,12 @@
 //! The adapter against a real server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests fail as tests do
+
+mod cancellation;
 mod conformance;
+mod faults;
+mod login;
+mod migrations;
+mod statements;
 mod support;
+mod values;
