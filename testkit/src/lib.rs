@@ -4,6 +4,7 @@
 //! - [`mocks`]: mockall mocks of the five ports.
 //! - [`faulty`]: decorators of the five ports with a plan of faults and a log of operations.
 //! - [`fixture`]: real servers for tests, which may be killed, paused and started again.
+//! - [`proxy`]: a TCP proxy with faults, between a client and such a server.
 //! - [`recorder`]: records observations, log events and spans, so that telemetry is tested like any output.
 //! - [`liars`]: deliberately broken adapters, which the suites must catch by name.
 //! - [`report`]: the table of what was proven for which adapter.
@@ -19,6 +20,7 @@ pub mod faulty;
 pub mod fixture;
 pub mod liars;
 pub mod mocks;
+pub mod proxy;
 pub mod recorder;
 pub mod report;
 mod unique;

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, panic::AssertUnwindSafe, task::Poll, time::Durati
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{runtime, time::timeout};
 
-use super::{Clock, Failure, Outcome, Profile};
+use super::{Clock, Failure, Outcome, Profile, evidence};
 use crate::fixture::skip_test;
 
 /// How long a whole case may take before it counts as hanging.
@@ -111,11 +111,21 @@ pub(crate) fn skipped(missing: Option<String>, name: &str) -> bool {
     true
 }
 
-/// Runs the case of this name as a test.
+/// Runs the case of this name as a test, and keeps its verdict as evidence for this port and adapter.
 #[track_caller]
-pub(crate) fn check_case<H>(profile: Profile, harness: &H, cases: &[Case<H>], name: &str) {
-    let outcome = match cases.iter().find(|case| case.name == name) {
-        Some(case) => run(profile, harness, case),
+pub(crate) fn check_case<H>(
+    profile: Profile,
+    harness: &H,
+    cases: &[Case<H>],
+    name: &str,
+    (port, adapter): (&str, &str),
+) {
+    let outcome = match cases.iter().enumerate().find(|(_, case)| case.name == name) {
+        Some((at, case)) => {
+            let outcome = run(profile, harness, case);
+            evidence::case(port, adapter, at, case.theme, name, &outcome);
+            outcome
+        }
         None => Err(Failure::new("no such case")),
     };
     assert_passed(name, outcome);

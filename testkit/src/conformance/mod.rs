@@ -39,6 +39,7 @@
 //! [liars](crate::liars).
 
 mod case;
+mod evidence;
 mod failure;
 mod profile;
 mod suite;

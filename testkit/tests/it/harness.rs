@@ -74,6 +74,14 @@ impl EventBusHarness for Bus {
         Ok(Arc::clone(&self.bus))
     }
 
+    fn adapter(&self) -> &'static str {
+        if self.profile == Profile::paused() {
+            "memory"
+        } else {
+            ""
+        }
+    }
+
     fn profile(&self) -> Profile {
         self.profile
     }
@@ -113,6 +121,14 @@ impl Entries {
 impl CacheHarness for Entries {
     async fn connect(&self) -> Result<Arc<dyn Cache>> {
         Ok(Arc::clone(&self.cache))
+    }
+
+    fn adapter(&self) -> &'static str {
+        if self.profile == Profile::paused() {
+            "memory"
+        } else {
+            ""
+        }
     }
 
     fn profile(&self) -> Profile {
@@ -155,6 +171,10 @@ impl Check {
 impl CheckerHarness for Check {
     async fn connect(&self) -> Result<Arc<dyn Checker>> {
         Ok(Arc::clone(&self.checker))
+    }
+
+    fn adapter(&self) -> &'static str {
+        "function"
     }
 
     fn profile(&self) -> Profile {
@@ -200,6 +220,14 @@ impl Services {
 impl RegistryHarness for Services {
     async fn connect(&self) -> Result<Arc<dyn Registry>> {
         Ok(Arc::clone(&self.registry))
+    }
+
+    fn adapter(&self) -> &'static str {
+        if self.profile == Profile::paused() {
+            "memory"
+        } else {
+            ""
+        }
     }
 
     fn profile(&self) -> Profile {
@@ -277,6 +305,14 @@ impl DatabaseHarness for Sqlite {
             }
         };
         Ok((self.wrap)(Arc::new(database)))
+    }
+
+    fn adapter(&self) -> &'static str {
+        match &self.folder {
+            _ if self.profile != Profile::real() => "",
+            None => "SQLite in memory",
+            Some(_) => "SQLite",
+        }
     }
 
     fn profile(&self) -> Profile {

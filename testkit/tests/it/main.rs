@@ -7,6 +7,7 @@ mod fixture;
 mod harness;
 mod liars;
 mod listed;
+mod proxy;
 mod recorder;
 mod report;
 mod suites;

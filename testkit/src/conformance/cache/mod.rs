@@ -22,7 +22,7 @@ use cqi_core::{
 use super::{
     Case, Profile, assert_passed,
     case::{block_on, check_case, skipped},
-    same_lacks,
+    evidence, same_lacks,
 };
 
 /// How the suite gets at a cache.
@@ -33,6 +33,11 @@ pub trait CacheHarness: Send + Sync + 'static {
 
     /// How long and how much to test.
     fn profile(&self) -> Profile;
+
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
 
     /// Why the adapter can't be tested here, for example because its server is not installed
     /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
@@ -53,6 +58,19 @@ pub fn lacked(capabilities: &Capabilities) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(name, absent)| absent.then_some(name))
     .collect()
+}
+
+/// What an adapter says of itself, for the table of guarantees.
+fn described(capabilities: &Capabilities) -> Vec<(&'static str, String)> {
+    let shared = if capabilities.shared { "yes" } else { "no" };
+    vec![
+        (
+            "smallest time to live",
+            format!("{:?}", capabilities.ttl_resolution),
+        ),
+        ("largest value", format!("{} bytes", capabilities.max_value)),
+        ("shared by processes", shared.to_owned()),
+    ]
 }
 
 /// The cases, stated once.
@@ -134,7 +152,8 @@ pub fn cases<H: CacheHarness>() -> Vec<Case<H>> {
 #[track_caller]
 pub fn check<H: CacheHarness>(harness: &H, name: &str) {
     if !skipped(harness.missing(), name) {
-        check_case(harness.profile(), harness, &cases(), name);
+        let evidence = ("cache", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
     }
 }
 
@@ -148,7 +167,9 @@ pub fn check_lacks<H: CacheHarness>(harness: &H, lacks: &[&str]) {
         return;
     }
     let outcome = block_on(harness.profile(), false, async {
-        same_lacks(lacks, &lacked(&harness.connect().await?.capabilities()))
+        let capabilities = harness.connect().await?.capabilities();
+        evidence::capabilities("cache", harness.adapter(), &described(&capabilities));
+        same_lacks(lacks, &lacked(&capabilities))
     });
     assert_passed("capabilities_are_true", outcome);
 }

@@ -21,6 +21,11 @@ pub trait CheckerHarness: Send + Sync + 'static {
     /// How long and how much to test.
     fn profile(&self) -> Profile;
 
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
+
     /// Why the adapter can't be tested here, for example because its server is not installed
     /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
     fn missing(&self) -> Option<String> {
@@ -73,6 +78,7 @@ pub fn cases<H: CheckerHarness>() -> Vec<Case<H>> {
 #[track_caller]
 pub fn check<H: CheckerHarness>(harness: &H, name: &str) {
     if !skipped(harness.missing(), name) {
-        check_case(harness.profile(), harness, &cases(), name);
+        let evidence = ("checker", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
     }
 }

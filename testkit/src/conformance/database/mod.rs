@@ -20,7 +20,7 @@ use cqi_core::{
 use super::{
     Case, Profile, assert_passed,
     case::{block_on, check_case, skipped},
-    same_lacks,
+    evidence, same_lacks,
 };
 
 /// How the suite gets at a database.
@@ -33,6 +33,11 @@ pub trait DatabaseHarness: Send + Sync + 'static {
 
     /// How long and how much to test.
     fn profile(&self) -> Profile;
+
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
 
     /// Why the adapter can't be tested here, for example because its server is not installed
     /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
@@ -142,7 +147,8 @@ pub fn cases<H: DatabaseHarness>() -> Vec<Case<H>> {
 #[track_caller]
 pub fn check<H: DatabaseHarness>(harness: &H, name: &str) {
     if !skipped(harness.missing(), name) {
-        check_case(harness.profile(), harness, &cases(), name);
+        let evidence = ("database", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
     }
 }
 
@@ -159,6 +165,8 @@ pub fn check_lacks<H: DatabaseHarness>(harness: &H, lacks: &[&str]) {
         let array = Value::Array(vec![Value::Int(1)]);
         let answer = harness.connect().await?.query(sql("SELECT $1").bind(array)).await;
         let unsupported = answer.is_err_and(|error| error.code() == Some(Code::Unsupported));
+        let arrays = if unsupported { "no" } else { "yes" };
+        evidence::capabilities("database", harness.adapter(), &[("arrays", arrays.to_owned())]);
         same_lacks(lacks, if unsupported { &["arrays"] } else { &[] })
     });
     assert_passed("capabilities_are_true", outcome);

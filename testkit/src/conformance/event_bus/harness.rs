@@ -20,6 +20,11 @@ pub trait EventBusHarness: Send + Sync + 'static {
     /// How long and how much to test.
     fn profile(&self) -> Profile;
 
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
+
     /// Why the adapter can't be tested here, for example because its server is not installed
     /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
     fn missing(&self) -> Option<String> {
@@ -67,4 +72,36 @@ pub fn lacked(capabilities: &Capabilities) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(name, absent)| absent.then_some(name))
     .collect()
+}
+
+/// What an adapter says of itself, for the table of guarantees.
+pub(crate) fn described(capabilities: &Capabilities) -> Vec<(&'static str, String)> {
+    let durability = match capabilities.durability {
+        Durability::Memory => "until the process ends",
+        Durability::ProcessCrash => "survives a killed broker",
+        Durability::PowerLoss => "survives a power loss",
+    };
+    let order = match capabilities.order {
+        Order::PerKey => "per key; a redelivery may be overtaken",
+        Order::PerKeyStrict => "per key, across redeliveries too",
+        Order::None => "none",
+    };
+    let delayed = if capabilities.delayed_redelivery {
+        "yes"
+    } else {
+        "no"
+    };
+    let window = capabilities
+        .dedup_window
+        .map_or_else(|| "none".to_owned(), |window| format!("{window:?}"));
+    let replay = if capabilities.replay { "yes" } else { "no" };
+    vec![
+        ("delivery", "at least once".to_owned()),
+        ("durability", durability.to_owned()),
+        ("order", order.to_owned()),
+        ("delayed redelivery", delayed.to_owned()),
+        ("deduplication window", window),
+        ("largest payload", format!("{} bytes", capabilities.max_payload)),
+        ("replay", replay.to_owned()),
+    ]
 }

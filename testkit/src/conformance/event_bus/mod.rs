@@ -22,7 +22,7 @@ pub use self::harness::{EventBusHarness, lacked};
 use super::{
     Case, assert_passed,
     case::{block_on, check_case, skipped},
-    same_lacks,
+    evidence, same_lacks,
 };
 
 /// The cases, stated once. `@threads` marks those that need real parallelism.
@@ -143,7 +143,8 @@ pub fn cases<H: EventBusHarness>() -> Vec<Case<H>> {
 #[track_caller]
 pub fn check<H: EventBusHarness>(harness: &H, name: &str) {
     if !skipped(harness.missing(), name) {
-        check_case(harness.profile(), harness, &cases(), name);
+        let evidence = ("event_bus", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
     }
 }
 
@@ -157,7 +158,9 @@ pub fn check_lacks<H: EventBusHarness>(harness: &H, lacks: &[&str]) {
         return;
     }
     let outcome = block_on(harness.profile(), false, async {
-        same_lacks(lacks, &lacked(&harness.connect().await?.capabilities()))
+        let capabilities = harness.connect().await?.capabilities();
+        evidence::capabilities("event_bus", harness.adapter(), &harness::described(&capabilities));
+        same_lacks(lacks, &lacked(&capabilities))
     });
     assert_passed("capabilities_are_true", outcome);
 }

@@ -25,6 +25,11 @@ pub trait RegistryHarness: Send + Sync + 'static {
     /// How long and how much to test.
     fn profile(&self) -> Profile;
 
+    /// The adapter's name in the table of guarantees. Default: none, and no evidence is kept.
+    fn adapter(&self) -> &'static str {
+        ""
+    }
+
     /// Why the adapter can't be tested here, for example because its server is not installed
     /// ([`fixture::missing`](crate::fixture::missing)). Its tests are then skipped, and say so. Default: it can.
     fn missing(&self) -> Option<String> {
@@ -102,6 +107,7 @@ pub fn cases<H: RegistryHarness>() -> Vec<Case<H>> {
 #[track_caller]
 pub fn check<H: RegistryHarness>(harness: &H, name: &str) {
     if !skipped(harness.missing(), name) {
-        check_case(harness.profile(), harness, &cases(), name);
+        let evidence = ("registry", harness.adapter());
+        check_case(harness.profile(), harness, &cases(), name, evidence);
     }
 }
