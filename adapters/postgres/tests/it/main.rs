@@ -4,7 +4,9 @@
 
 mod cancellation;
 mod conformance;
+mod encryption;
 mod faults;
+mod links;
 mod login;
 mod migrations;
 mod statements;
