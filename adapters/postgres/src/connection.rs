@@ -115,6 +115,7 @@ impl Connection {
             return Err(Fault {
                 error: read_only(),
                 fate: Fate::Lost,
+                sent: true,
             });
         }
         Ok(())

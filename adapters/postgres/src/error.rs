@@ -38,14 +38,17 @@ pub(crate) enum Fate {
 pub(crate) struct Fault {
     pub(crate) error: Error,
     pub(crate) fate: Fate,
+    /// Whether the server saw it: then the transaction it was in, if any, has failed.
+    pub(crate) sent: bool,
 }
 
 impl Fault {
-    /// A fault of ours, found before anything was sent.
+    /// A fault of ours, of which the server knows nothing.
     pub(crate) fn ours(error: Error) -> Self {
         Self {
             error,
             fate: Fate::Keep,
+            sent: false,
         }
     }
 }
@@ -107,6 +110,7 @@ fn lost(error: Error, phase: Phase) -> Fault {
     Fault {
         error: may_have_applied(error, phase),
         fate: Fate::Lost,
+        sent: true,
     }
 }
 
@@ -156,7 +160,11 @@ fn of_server(fault: &PgDatabaseError, phase: Phase, has_parameters: bool) -> Fau
     if fatal {
         lost(error, phase)
     } else {
-        Fault { error, fate }
+        Fault {
+            error,
+            fate,
+            sent: true,
+        }
     }
 }
 
