@@ -20,6 +20,10 @@ impl EventBusHarness for Kafka {
         Ok(Arc::new(KafkaBus::connect(options(server)).await?))
     }
 
+    fn adapter(&self) -> &'static str {
+        "Kafka"
+    }
+
     fn profile(&self) -> Profile {
         Profile::real()
     }
