@@ -28,10 +28,6 @@ impl EventBusHarness for Kafka {
         Profile::real()
     }
 
-    fn adapter(&self) -> &'static str {
-        "kafka"
-    }
-
     fn missing(&self) -> Option<String> {
         fixture::missing(Kind::Kafka)
     }
