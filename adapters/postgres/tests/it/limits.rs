@@ -9,7 +9,7 @@ use cqi_core::{
 use cqi_postgres::PostgresOptions;
 use tokio::task::JoinSet;
 
-use crate::support::{connect, one, pool_is_clean, run, shared};
+use crate::support::{connect, one, pool_is_clean, run, shared, until};
 
 /// F-DB-06: with every connection held, waiters fail at their time with the figures; waiters that were cancelled take no
 /// place with them.
@@ -92,11 +92,14 @@ fn limits_of_the_server_are_told_apart() {
             (Kind::Temporary, Some(Code::Conflict)),
             "{error}"
         );
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        until(
+            &db,
+            "SELECT count(*) = 0 FROM pg_locks WHERE relation = 't'::regclass",
+        )
+        .await;
         let error = tx.execute(sql("INSERT INTO t VALUES (1)")).await.unwrap_err();
         assert!(error.is_temporary() && !error.may_have_applied(), "{error}");
         drop(tx);
-        pool_is_clean(&db, 4).await;
 
         let me: i64 = one(&db, "SELECT pg_backend_pid()").await;
         let other = connect(&options).await;
