@@ -1,0 +1,12 @@
+//! Faults of real servers: killed, paused, cut off, full. What was acknowledged is there afterwards.
+//!
+//! Every test names its fault in the catalogue, prints one line of figures, and appends it to the evidence that
+//! `docs/reliability.md` is made of (`scripts/reliability`).
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, which clippy does not recognise as such
+
+mod bus_consumer;
+mod bus_crash;
+mod bus_link;
+mod harness;
+mod liars;
