@@ -1,0 +1,287 @@
+//! The bus itself.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use cqi_core::{
+    Code, Error, Result,
+    event::{Capabilities, Deliveries, Durability, Event, EventBus, Order, Subscription},
+    name::{Group as GroupName, Topic},
+};
+use futures::future::join_all;
+use rdkafka::{producer::Producer as _, types::RDKafkaErrorCode};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    client::lock,
+    config::KafkaOptions,
+    consumer::{Group, Member},
+    error::from_code,
+    producer::{PUBLISH, Producer},
+    topics::Topics,
+};
+
+/// How long a connection's last trouble is looked at.
+const SLICE: Duration = Duration::from_millis(250);
+/// How long the members of this process may take to leave their groups.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An [`EventBus`] on Apache Kafka. Cheap to clone: clones are the same connection.
+#[derive(Debug, Clone)]
+pub struct KafkaBus(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    options: Arc<KafkaOptions>,
+    producer: Parting,
+    topics: Topics,
+    /// The groups this process is a member of. All subscriptions of one group and topic share one membership.
+    groups: Mutex<HashMap<(Topic, GroupName), Weak<Group>>>,
+    closed: AtomicBool,
+}
+
+impl KafkaBus {
+    /// Connects, and returns once a broker has answered.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that cannot be; `Temporary`/`Unavailable` when no broker answers within
+    /// `connection_timeout`; `Unauthorized` when the brokers refuse the login.
+    pub async fn connect(options: KafkaOptions) -> Result<Self> {
+        options.validate()?;
+        let options = Arc::new(options);
+        let bus = Self(Arc::new(Shared {
+            producer: Parting(Some(Arc::new(Producer::new(&options)?))),
+            topics: Topics::new(Arc::clone(&options)),
+            groups: Mutex::default(),
+            closed: AtomicBool::new(false),
+            options,
+        }));
+        bus.answers("event_bus.connect", bus.0.options.connection_timeout)
+            .await?;
+        Ok(bus)
+    }
+
+    /// Waits until a broker answers.
+    async fn answers(&self, operation: &'static str, limit: Duration) -> Result<()> {
+        let producer = Arc::clone(self.0.producer());
+        let topic = self.0.topics.any();
+        let asked = spawn_blocking(move || {
+            let until = std::time::Instant::now() + limit;
+            producer.trouble().take();
+            loop {
+                let left = until.saturating_duration_since(std::time::Instant::now());
+                let topic = topic.as_ref().map(Topic::as_str);
+                let Err(error) = producer.inner().client().fetch_metadata(topic, left.min(SLICE)) else {
+                    return Ok(());
+                };
+                match producer.trouble().take() {
+                    // A wrong password, or a broker that refuses, does not mend by waiting.
+                    Some((code, reason)) => {
+                        return Err(from_code(code, operation).with_context("reason", reason));
+                    }
+                    None if left <= SLICE => {
+                        return Err(from_code(
+                            error
+                                .rdkafka_error_code()
+                                .unwrap_or(RDKafkaErrorCode::OperationTimedOut),
+                            operation,
+                        ));
+                    }
+                    None => {}
+                }
+            }
+        });
+        match asked.await {
+            Ok(answer) => answer.map_err(|error| error.with_context("servers", self.0.options.servers())),
+            Err(_) => Err(Error::temporary("the call was cut off").with_code(Code::Cancelled)),
+        }
+    }
+
+    fn check_size(&self, event: &Event) -> Result<()> {
+        let (size, max) = (event.payload().len(), self.0.options.max_payload());
+        if size <= max {
+            return Ok(());
+        }
+        Err(
+            Error::invalid_input(format!("payload has {size} bytes, at most {max} are allowed"))
+                .with_code(Code::TooLarge)
+                .with_operation(PUBLISH)
+                .with_context("topic", event.topic()),
+        )
+    }
+
+    /// Checks what can be checked here, and makes sure of the topic.
+    async fn prepare(&self, event: &Event) -> Result<()> {
+        self.check_size(event)?;
+        if self.0.topics.is_known(event.topic()) {
+            return Ok(());
+        }
+        self.0.topics.ensure(self.0.producer(), event.topic()).await
+    }
+
+    fn settle(&self, event: &Event, result: Result<()>) -> Result<()> {
+        if let Err(error) = &result
+            && error.is_not_found()
+        {
+            self.0.topics.forget(event.topic()); // deleted under us: the next attempt makes sure of it again
+        }
+        result
+    }
+}
+
+impl Shared {
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Acquire) {
+            return Err(Error::closed("event bus"));
+        }
+        Ok(())
+    }
+
+    fn producer(&self) -> &Arc<Producer> {
+        self.producer.get()
+    }
+
+    /// The membership of this process in a group, joined if it is new.
+    fn group(&self, subscription: &Subscription) -> Result<Arc<Group>> {
+        let mut groups = lock(&self.groups);
+        self.check_open()?; // under the lock: close() sees every group, or the group sees the close
+        groups.retain(|_, group| group.strong_count() > 0);
+        let key = (subscription.topic.clone(), subscription.group.clone());
+        if let Some(group) = groups.get(&key).and_then(Weak::upgrade)
+            && group.enter()
+        {
+            return Ok(group);
+        }
+        let group = Group::start(&self.options, subscription)?;
+        groups.insert(key, Arc::downgrade(&group));
+        Ok(group)
+    }
+}
+
+#[async_trait]
+impl EventBus for KafkaBus {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            durability: Durability::ProcessCrash,
+            order: Order::PerKeyStrict,
+            delayed_redelivery: true,
+            dedup_window: None, // idempotence covers the producer's own repeats only
+            max_payload: self.0.options.max_payload(),
+            replay: true,
+        }
+    }
+
+    async fn publish(&self, event: Event) -> Result<()> {
+        self.0.check_open()?;
+        let until = Instant::now() + self.0.options.publish_timeout;
+        self.prepare(&event).await?;
+        let result = self.0.producer().publish(&event, until).await;
+        self.settle(&event, result)
+    }
+
+    async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
+        if let Err(error) = self.0.check_open() {
+            return vec![Err(error); events.len()];
+        }
+        let until = Instant::now() + self.0.options.publish_timeout;
+        let mut results: Vec<Result<()>> = Vec::with_capacity(events.len());
+        for event in &events {
+            results.push(self.prepare(event).await);
+        }
+        let good: Vec<Event> = events
+            .iter()
+            .zip(&results)
+            .filter(|(_, prepared)| prepared.is_ok())
+            .map(|(event, _)| event.clone())
+            .collect();
+        let mut sent = self.0.producer().publish_all(&good, until).await.into_iter();
+        for (event, result) in events.iter().zip(&mut results) {
+            if result.is_ok()
+                && let Some(outcome) = sent.next()
+            {
+                *result = self.settle(event, outcome);
+            }
+        }
+        results
+    }
+
+    async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Deliveries>> {
+        self.0.check_open()?;
+        if subscription.ack_deadline.is_zero() {
+            return Err(Error::invalid_input("ack deadline must not be zero")
+                .with_context("topic", subscription.topic));
+        }
+        self.0
+            .topics
+            .ensure(self.0.producer(), &subscription.topic)
+            .await?;
+        let member = Member::new(self.0.group(&subscription)?, subscription.ack_deadline);
+        member.ready(self.0.options.join_timeout).await?;
+        Ok(Box::new(member))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.check_open()?;
+        self.answers("event_bus.ping", self.0.options.connection_timeout)
+            .await
+    }
+
+    async fn close(&self) -> Result<()> {
+        let groups: Vec<_> = {
+            let groups = lock(&self.0.groups);
+            self.0.closed.store(true, Release);
+            groups.values().filter_map(Weak::upgrade).collect()
+        };
+        for group in &groups {
+            group.close();
+        }
+        let producer = Arc::clone(self.0.producer());
+        let limit = self.0.options.publish_timeout;
+        let flushed = spawn_blocking(move || producer.flush(limit)).await;
+        let until = Instant::now() + LEAVE_TIMEOUT;
+        let left = timeout_at(until, join_all(groups.iter().map(|group| group.left()))).await;
+        if left.is_err() {
+            return Err(Error::timeout(LEAVE_TIMEOUT)
+                .with_operation("event_bus.close")
+                .with_context("what", "leaving the consumer groups"));
+        }
+        match flushed {
+            Ok(flushed) => flushed,
+            Err(_) => Err(Error::temporary("flush was cut off").with_operation("event_bus.close")),
+        }
+    }
+}
+
+/// Holds the producer, whose end blocks, and lets it end on a thread of its own.
+#[derive(Debug)]
+struct Parting(Option<Arc<Producer>>);
+
+impl Parting {
+    #[allow(clippy::expect_used)] // taken in `drop` only
+    fn get(&self) -> &Arc<Producer> {
+        self.0.as_ref().expect("the producer lives as long as the bus")
+    }
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        let producer = self.0.take();
+        // It purges and waits for up to a second; without a thread, that is better than a leak.
+        let _ = std::thread::Builder::new()
+            .name("cqi-kafka-end".to_owned())
+            .spawn(move || drop(producer));
+    }
+}

@@ -1,0 +1,102 @@
+//! What all our librdkafka clients have in common: settings, and where their log lines and errors go.
+
+use std::sync::{Mutex, PoisonError};
+
+use cqi_core::Error;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaErrorCode};
+
+use crate::{config::KafkaOptions, error};
+
+/// Locks a mutex that no code of ours can leave poisoned.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The settings every client starts from. The result holds secrets: never print it.
+pub(crate) fn settings(options: &KafkaOptions) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (key, value) in &options.properties {
+        config.set(key, value.expose());
+    }
+    if !options.user.is_empty() {
+        for (key, value) in [
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+        ] {
+            if !options.properties.contains_key(key) {
+                config.set(key, value);
+            }
+        }
+        config.set("sasl.username", &options.user);
+        config.set("sasl.password", options.password.expose());
+    }
+    if !options.properties.contains_key("client.id") {
+        config.set("client.id", "cqi");
+    }
+    config
+        .set("bootstrap.servers", options.servers())
+        .set("socket.keepalive.enable", "true")
+        .set("socket.nagle.disable", "true")
+        .set("socket.timeout.ms", "10000")
+        .set(
+            "socket.connection.setup.timeout.ms",
+            millis(options.connection_timeout),
+        )
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("allow.auto.create.topics", "false")
+        .set("topic.metadata.refresh.fast.interval.ms", "50");
+    config
+}
+
+pub(crate) fn millis(time: std::time::Duration) -> String {
+    time.as_millis().max(1).to_string()
+}
+
+/// Passes a log line of librdkafka on.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
+            tracing::warn!(target: "librdkafka", facility, "{line}");
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            tracing::info!(target: "librdkafka", facility, "{line}");
+        }
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(target: "librdkafka", facility, "{line}");
+        }
+    }
+}
+
+/// The last trouble a client reported on its own, to say why a call got no answer.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble(Mutex<Option<(RDKafkaErrorCode, String)>>);
+
+impl Trouble {
+    pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+        if let Some(code) = error.rdkafka_error_code() {
+            let mut last = lock(&self.0);
+            // "All brokers are down" comes after the reason why, and tells less.
+            if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
+                *last = Some((code, reason.to_owned()));
+            }
+        }
+    }
+
+    /// What was reported since the last call.
+    pub(crate) fn take(&self) -> Option<(RDKafkaErrorCode, String)> {
+        lock(&self.0).take()
+    }
+
+    /// An error for a call that failed with `error`: the trouble behind it, if one is known, else the error itself.
+    pub(crate) fn explain(&self, error: KafkaError, operation: &'static str) -> Error {
+        match self.take() {
+            Some((code, reason)) => error::from_code(code, operation).with_context("reason", reason),
+            None => error::from_client(error, operation),
+        }
+    }
+}

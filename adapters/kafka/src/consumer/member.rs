@@ -1,0 +1,211 @@
+//! A subscription's end of a membership, and the handle that settles what it was given.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use cqi_core::{
+    Error, Result,
+    event::{Acker, Deliveries, Delivery, Redelivery},
+};
+use tokio::time::timeout;
+
+use super::{
+    group::{Group, Phase},
+    ledger::Claim,
+};
+use crate::client::lock;
+
+/// How long the last member waits for the client to leave.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One member.
+#[derive(Debug)]
+pub(crate) struct Member {
+    group: Arc<Group>,
+    ack_deadline: Duration,
+    left: bool,
+}
+
+impl Member {
+    /// Takes a place that was entered.
+    pub(crate) fn new(group: Arc<Group>, ack_deadline: Duration) -> Self {
+        Self {
+            group,
+            ack_deadline,
+            left: false,
+        }
+    }
+
+    /// Waits until the group exists.
+    ///
+    /// # Errors
+    /// What keeps it from existing; `Temporary`/`Timeout` after `limit`.
+    pub(crate) async fn ready(&self, limit: Duration) -> Result<()> {
+        let mut phase = self.group.phase.subscribe();
+        let ready = timeout(limit, phase.wait_for(|phase| !matches!(phase, Phase::Starting))).await;
+        let error = match ready.map(|phase| phase.map(|phase| phase.clone())) {
+            Ok(Ok(Phase::Ready)) => return Ok(()),
+            Ok(_) => Error::closed("event bus"),
+            Err(_) => Error::timeout(limit).with_context("what", "the group's positions are not known"),
+        };
+        let said = lock(&self.group.state).error.take();
+        Err(said
+            .unwrap_or(error)
+            .with_operation("event_bus.subscribe")
+            .with_context("topic", &self.group.topic)
+            .with_context("group", &self.group.id))
+    }
+
+    /// What is ready now, up to `max`; `None` when the bus is closed.
+    fn take(&self, max: usize) -> Option<Result<Vec<Delivery>>> {
+        let now = Instant::now();
+        let mut batch = Vec::new();
+        let mut state = lock(&self.group.state);
+        if state.closed {
+            return None;
+        }
+        state.asked = now;
+        state.patience = self.ack_deadline;
+        let aside = state.aside;
+        let due = state.ledger.due();
+        while batch.len() < max.max(1)
+            && let Some((event, attempt, claim)) = state.ledger.take(now, self.ack_deadline)
+        {
+            let acker = Arc::new(KafkaAcker {
+                group: Arc::clone(&self.group),
+                claim,
+                ack_deadline: self.ack_deadline,
+                settled: AtomicBool::new(false),
+            });
+            batch.push(Delivery::new(event, attempt, acker));
+        }
+        let error = if batch.is_empty() {
+            state.error.take()
+        } else {
+            None
+        };
+        let (more, earlier) = (
+            state.ledger.has_ready(),
+            due.is_none() && state.ledger.due().is_some(),
+        );
+        drop(state);
+        if more {
+            self.group.tell_member(); // another member may take the rest
+        }
+        if earlier || aside {
+            self.group.tell_driver(); // it watches over the deadline, and takes part again
+        }
+        Some(error.map_or(Ok(batch), Err))
+    }
+}
+
+#[async_trait]
+impl Deliveries for Member {
+    async fn next(&mut self, max: usize) -> Option<Result<Vec<Delivery>>> {
+        if self.left {
+            return None;
+        }
+        let _waiting = Waiting::new(&self.group);
+        loop {
+            let woken = self.group.wake().notified();
+            let mut woken = std::pin::pin!(woken);
+            woken.as_mut().enable(); // before looking, so that nothing in between is missed
+            match self.take(max) {
+                Some(Ok(batch)) if batch.is_empty() => woken.await,
+                taken => return taken,
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        if self.left {
+            return Ok(());
+        }
+        self.left = true;
+        self.group.leave();
+        if !self.group.ends_now() {
+            return Ok(()); // others go on, or the membership lasts until what is out is settled
+        }
+        match timeout(LEAVE_TIMEOUT, self.group.left()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::timeout(LEAVE_TIMEOUT)
+                .with_operation("event_bus.leave")
+                .with_context("group", &self.group.id)),
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if !self.left {
+            self.group.leave();
+        }
+    }
+}
+
+/// Says that somebody asks, while it lives.
+struct Waiting<'a>(&'a Group);
+
+impl<'a> Waiting<'a> {
+    fn new(group: &'a Group) -> Self {
+        group.waiting.fetch_add(1, SeqCst);
+        Self(group)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Settles one delivery.
+struct KafkaAcker {
+    group: Arc<Group>,
+    claim: Claim,
+    ack_deadline: Duration,
+    settled: AtomicBool,
+}
+
+impl fmt::Debug for KafkaAcker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaAcker")
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Acker for KafkaAcker {
+    async fn ack(&self) -> Result<()> {
+        self.settled.store(true, Relaxed);
+        self.group.ack(self.claim)
+    }
+
+    async fn nack(&self, redelivery: Redelivery) -> Result<()> {
+        self.settled.store(true, Relaxed);
+        self.group.nack(self.claim, redelivery)
+    }
+
+    async fn extend(&self) -> Result<()> {
+        self.group.extend(self.claim, self.ack_deadline)
+    }
+}
+
+impl Drop for KafkaAcker {
+    fn drop(&mut self) {
+        if !self.settled.load(Relaxed) {
+            self.group.abandon(self.claim);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Publishing: one idempotent producer, whose delivery reports wake the callers.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use cqi_core::{Code, Error, Result, event::Event};
+use futures::task::AtomicWaker;
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
+    types::RDKafkaErrorCode,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    client::{self, Trouble},
+    config::KafkaOptions,
+    error::{from_client, from_code},
+    record,
+};
+
+pub(crate) const PUBLISH: &str = "event_bus.publish";
+
+/// Where the outcome of one published event arrives.
+#[derive(Debug, Default)]
+pub(crate) struct Receipt {
+    outcome: OnceLock<Result<(), RDKafkaErrorCode>>,
+    waker: AtomicWaker,
+}
+
+impl Receipt {
+    async fn outcome(&self) -> Result<(), RDKafkaErrorCode> {
+        poll_fn(|context| {
+            if let Some(outcome) = self.outcome.get() {
+                return Poll::Ready(*outcome);
+            }
+            self.waker.register(context.waker());
+            // It may have come before the waker was there.
+            self.outcome
+                .get()
+                .map_or(Poll::Pending, |outcome| Poll::Ready(*outcome))
+        })
+        .await
+    }
+}
+
+/// What librdkafka calls for the producer.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    pub(crate) trouble: Trouble,
+    /// Told when an event has left the full queue.
+    room: Notify,
+    /// How many publishers wait for room.
+    waiting: AtomicUsize,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        client::log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.trouble.note(&error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Arc<Receipt>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, receipt: Arc<Receipt>) {
+        let outcome = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        let _ = receipt.outcome.set(outcome);
+        receipt.waker.wake();
+        if self.waiting.load(SeqCst) > 0 {
+            self.room.notify_one();
+        }
+    }
+}
+
+/// The producer. Dropping it takes up to a second, so see [`Producer::end`].
+pub(crate) struct Producer {
+    inner: ThreadedProducer<Reports>,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    pub(crate) fn new(options: &KafkaOptions) -> Result<Self> {
+        let mut config = client::settings(options);
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("partitioner", "murmur2_random")
+            // A lone publisher pays no linger; while requests are in flight, what comes is batched for the next one.
+            .set("linger.ms", "0")
+            .set("message.timeout.ms", client::millis(options.publish_timeout))
+            .set("request.timeout.ms", client::millis(options.publish_timeout))
+            .set("message.max.bytes", options.max_message_bytes.to_string())
+            .set("queue.buffering.max.messages", options.max_in_flight.to_string())
+            .set("queue.buffering.max.kbytes", "262144");
+        let inner = config
+            .create_with_context(Reports::default())
+            .map_err(|error| from_client(error, "event_bus.connect"))?;
+        Ok(Self {
+            inner,
+            timeout: options.publish_timeout,
+        })
+    }
+
+    pub(crate) fn inner(&self) -> &ThreadedProducer<Reports> {
+        &self.inner
+    }
+
+    pub(crate) fn trouble(&self) -> &Trouble {
+        &self.inner.context().trouble
+    }
+
+    /// Publishes one event.
+    pub(crate) async fn publish(&self, event: &Event, until: Instant) -> Result<()> {
+        let receipt = self.enqueue(event, until).await?;
+        self.confirm(event, &receipt, until).await
+    }
+
+    /// Publishes `events` in order: all are on their way before the first answer is awaited.
+    pub(crate) async fn publish_all(&self, events: &[Event], until: Instant) -> Vec<Result<()>> {
+        let mut receipts = Vec::with_capacity(events.len());
+        for event in events {
+            receipts.push(self.enqueue(event, until).await);
+        }
+        let mut results = Vec::with_capacity(events.len());
+        for (event, receipt) in events.iter().zip(receipts) {
+            results.push(match receipt {
+                Ok(receipt) => self.confirm(event, &receipt, until).await,
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    /// Hands the event to the client, waiting for room until `until`.
+    async fn enqueue(&self, event: &Event, until: Instant) -> Result<Arc<Receipt>> {
+        let receipt = Arc::new(Receipt::default());
+        match self.send(event, &receipt) {
+            Err(RDKafkaErrorCode::QueueFull) => self.enqueue_waiting(event, &receipt, until).await?,
+            Err(code) => return Err(from_code(code, PUBLISH).with_context("topic", event.topic())),
+            Ok(()) => {}
+        }
+        Ok(receipt)
+    }
+
+    async fn enqueue_waiting(&self, event: &Event, receipt: &Arc<Receipt>, until: Instant) -> Result<()> {
+        let reports = self.inner.context();
+        reports.waiting.fetch_add(1, SeqCst);
+        let _waiting = Waiting(&reports.waiting);
+        loop {
+            let room = reports.room.notified(); // before the attempt, so that no room is missed
+            match self.send(event, receipt) {
+                Ok(()) => return Ok(()),
+                Err(RDKafkaErrorCode::QueueFull) => {}
+                Err(code) => return Err(from_code(code, PUBLISH).with_context("topic", event.topic())),
+            }
+            if timeout_at(until, room).await.is_err() {
+                let message = format!("no room within {:?}: the brokers do not keep up", self.timeout);
+                return Err(Error::temporary(message)
+                    .with_code(Code::Exhausted)
+                    .with_operation(PUBLISH)
+                    .with_context("topic", event.topic()));
+            }
+        }
+    }
+
+    fn send(&self, event: &Event, receipt: &Arc<Receipt>) -> Result<(), RDKafkaErrorCode> {
+        let mut record = BaseRecord::with_opaque_to(event.topic().as_str(), Arc::clone(receipt))
+            .payload(&event.payload()[..])
+            .headers(record::headers(event));
+        if let Some(key) = event.key() {
+            record = record.key(key);
+        }
+        self.inner.send(record).map_err(|(error, _)| {
+            error
+                .rdkafka_error_code()
+                .unwrap_or(RDKafkaErrorCode::InvalidArgument)
+        })
+    }
+
+    async fn confirm(&self, event: &Event, receipt: &Receipt, until: Instant) -> Result<()> {
+        match timeout_at(until, receipt.outcome()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(code)) => Err(from_code(code, PUBLISH).with_context("topic", event.topic())),
+            // The client looks for timed out events once a second only.
+            Err(_) => Err(Error::timeout(self.timeout)
+                .with_operation(PUBLISH)
+                .with_context("topic", event.topic())),
+        }
+    }
+
+    /// Waits until everything is delivered or has failed, at most `limit`. Blocks.
+    pub(crate) fn flush(&self, limit: Duration) -> Result<()> {
+        let flushed = self.inner.flush(limit);
+        match (flushed, self.inner.in_flight_count()) {
+            (Ok(()), _) | (_, 0) => Ok(()),
+            (Err(error), left) => Err(self
+                .trouble()
+                .explain(error, "event_bus.close")
+                .with_context("unconfirmed_events", left)),
+        }
+    }
+}
+
+/// Counts a publisher that waits for room while it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}

@@ -1,0 +1,71 @@
+//! Events as Kafka records, and back.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use cqi_core::{
+    event::{
+        Event, EventId,
+        envelope::{self, Fallback, Prefix},
+    },
+    name::Topic,
+};
+use jiff::Timestamp;
+use rdkafka::{
+    Message,
+    message::{BorrowedHeaders, BorrowedMessage, Header, Headers, OwnedHeaders},
+};
+
+/// The headers `event` travels with.
+pub(crate) fn headers(event: &Event) -> OwnedHeaders {
+    let mut headers = Some(OwnedHeaders::new_with_capacity(8 + event.headers().len()));
+    envelope::write(event, Prefix::Underscore, |key, value| {
+        headers = headers.take().map(|all| {
+            all.insert(Header {
+                key,
+                value: Some(value),
+            })
+        });
+    });
+    headers.unwrap_or_default()
+}
+
+/// The event of a record. Every record is one: what a foreign producer left out, or wrote in another way, is made of the
+/// record's position; a tombstone has an empty payload.
+pub(crate) fn event(topic: &Topic, record: &BorrowedMessage<'_>) -> Event {
+    let payload = Bytes::copy_from_slice(record.payload().unwrap_or_default());
+    let texts = record
+        .headers()
+        .into_iter()
+        .flat_map(|all| (0..all.count()).filter_map(|at| text(all, at)));
+    envelope::read(Prefix::Underscore, topic.clone(), payload, texts, || {
+        let key = record.key().and_then(|key| std::str::from_utf8(key).ok());
+        Fallback {
+            id: position_id(topic, record.partition(), record.offset()),
+            time: record
+                .timestamp()
+                .to_millis()
+                .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+            key: key.map(Arc::from),
+        }
+    })
+}
+
+/// One header, if name and value are text.
+fn text(headers: &BorrowedHeaders, at: usize) -> Option<(&str, &str)> {
+    // The client panics on a name that is not UTF-8, which any foreign producer may write.
+    let header = catch_unwind(AssertUnwindSafe(|| headers.get(at))).ok()?;
+    Some((header.key, std::str::from_utf8(header.value?).ok()?))
+}
+
+/// An id that is the same for every delivery of one record.
+fn position_id(topic: &Topic, partition: i32, offset: i64) -> EventId {
+    let kind = topic.event_type();
+    // An id has at most 128 bytes; the end of a long topic name tells more than its beginning.
+    let kind = &kind[kind.len().saturating_sub(90)..];
+    EventId::parse(&format!("{kind}-{partition}-{offset}")).unwrap_or_default()
+}

@@ -1,0 +1,198 @@
+//! Making sure that a topic is there before it is used.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use cqi_core::{Code, Error, Result, name::Topic};
+use rdkafka::{
+    ClientContext,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    producer::Producer as _,
+    types::RDKafkaErrorCode,
+};
+use tokio::{
+    sync::{Mutex, OnceCell},
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    client,
+    config::KafkaOptions,
+    error::{from_client, from_code},
+    producer::Producer,
+};
+
+const OPERATION: &str = "event_bus.topic";
+
+/// The topics that are known to be there.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    options: Arc<KafkaOptions>,
+    known: RwLock<HashSet<Topic, foldhash::fast::RandomState>>,
+    /// One look-up or creation at a time.
+    turn: Mutex<()>,
+    admin: OnceCell<AdminClient<Quiet>>,
+}
+
+/// The administrator's callbacks.
+#[derive(Debug)]
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        client::log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl Topics {
+    pub(crate) fn new(options: Arc<KafkaOptions>) -> Self {
+        Self {
+            options,
+            known: RwLock::default(),
+            turn: Mutex::default(),
+            admin: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn is_known(&self, topic: &Topic) -> bool {
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(topic)
+    }
+
+    /// One of the known topics.
+    pub(crate) fn any(&self) -> Option<Topic> {
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .next()
+            .cloned()
+    }
+
+    /// Somebody was told that the topic is not there: it is looked up anew.
+    pub(crate) fn forget(&self, topic: &Topic) {
+        self.known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(topic);
+    }
+
+    /// Returns once `topic` is there, creating it if that is allowed.
+    ///
+    /// # Errors
+    /// `NotFound` when it is missing and must not be created here, `Unauthorized`/`PermissionDenied` when the broker
+    /// forbids it.
+    pub(crate) async fn ensure(&self, producer: &Arc<Producer>, topic: &Topic) -> Result<()> {
+        if self.is_known(topic) {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        let until = Instant::now() + self.options.connection_timeout;
+        let mut created = false;
+        while !self.is_known(topic) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::timeout(self.options.connection_timeout)
+                    .with_operation(OPERATION)
+                    .with_context("topic", topic));
+            }
+            match look_up(producer, topic, left).await? {
+                Found::Ready => {
+                    self.known
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(topic.clone());
+                }
+                Found::Missing if !created && self.options.create_topics => {
+                    self.create(topic, left).await?;
+                    created = true;
+                }
+                Found::Missing if !created => {
+                    return Err(Error::not_found("topic", topic)
+                        .with_operation(OPERATION)
+                        .with_context("remedy", "create it, or allow create_topics"));
+                }
+                // It takes a moment until every broker knows of it.
+                Found::Missing | Found::Settling => sleep(Duration::from_millis(20)).await,
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(&self, topic: &Topic, limit: Duration) -> Result<()> {
+        let make = async || {
+            client::settings(&self.options)
+                .create_with_context(Quiet)
+                .map_err(|error| from_client(error, OPERATION))
+        };
+        let admin = self.admin.get_or_try_init(make).await?;
+        let new = NewTopic::new(
+            topic.as_str(),
+            self.options.partitions,
+            TopicReplication::Fixed(self.options.replication),
+        );
+        let how = AdminOptions::new()
+            .request_timeout(Some(limit))
+            .operation_timeout(Some(limit));
+        let results = admin
+            .create_topics([&new], &how)
+            .await
+            .map_err(|error| from_client(error, OPERATION))?;
+        for result in results {
+            match result {
+                Ok(_) => tracing::info!(%topic, partitions = self.options.partitions, "topic created"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(from_code(code, OPERATION).with_context("topic", topic)),
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Found {
+    Ready,
+    /// It has partitions without a leader yet.
+    Settling,
+    Missing,
+}
+
+async fn look_up(producer: &Arc<Producer>, topic: &Topic, limit: Duration) -> Result<Found> {
+    let (client, name) = (Arc::clone(producer), topic.clone());
+    let looked = spawn_blocking(move || {
+        let metadata = client
+            .inner()
+            .client()
+            .fetch_metadata(Some(name.as_str()), limit)
+            .map_err(|error| client.trouble().explain(error, OPERATION))?;
+        let Some(found) = metadata
+            .topics()
+            .iter()
+            .find(|found| found.name() == name.as_str())
+        else {
+            return Ok(Found::Missing);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None if found.partitions().is_empty() => Ok(Found::Missing),
+            None if found.partitions().iter().all(|partition| partition.leader() >= 0) => Ok(Found::Ready),
+            None | Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Found::Settling),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(Found::Missing),
+            Some(code) => Err(from_code(code, OPERATION)),
+        }
+    });
+    match looked.await {
+        Ok(found) => found.map_err(|error| error.with_context("topic", topic)),
+        Err(_) => Err(Error::temporary("look-up was cut off").with_code(Code::Cancelled)),
+    }
+}

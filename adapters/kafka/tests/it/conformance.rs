@@ -1,0 +1,36 @@
+//! The whole suite of the event bus.
+
+use std::sync::Arc;
+
+use cqi_core::{Result, event::EventBus};
+use cqi_kafka::KafkaBus;
+use cqi_testkit::{
+    conformance::{Profile, event_bus::EventBusHarness},
+    fixture::{self, Kind},
+};
+
+use crate::support::options;
+
+struct Kafka;
+
+#[async_trait::async_trait]
+impl EventBusHarness for Kafka {
+    async fn connect(&self) -> Result<Arc<dyn EventBus>> {
+        let server = fixture::shared(Kind::Kafka).expect("checked by `missing`");
+        Ok(Arc::new(KafkaBus::connect(options(server)).await?))
+    }
+
+    fn profile(&self) -> Profile {
+        Profile::real()
+    }
+
+    fn adapter(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn missing(&self) -> Option<String> {
+        fixture::missing(Kind::Kafka)
+    }
+}
+
+cqi_testkit::event_bus_suite!(Kafka, lacks: [dedup]);

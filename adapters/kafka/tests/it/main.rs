@@ -1,0 +1,7 @@
+//! The adapter against a real Apache Kafka.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // tests
+
+mod apart;
+mod conformance;
+mod support;

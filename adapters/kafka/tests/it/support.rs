@@ -1,0 +1,23 @@
+//! The server the tests talk to.
+
+use std::time::Duration;
+
+use cqi_core::config::EventBusConfig;
+use cqi_kafka::KafkaOptions;
+use cqi_testkit::fixture::Server;
+
+/// Options for a server, with a session as short as tests can wait for.
+pub(crate) fn options(server: &Server) -> KafkaOptions {
+    options_of(server.url())
+}
+
+pub(crate) fn options_of(url: &str) -> KafkaOptions {
+    let config = EventBusConfig {
+        url: url.into(),
+        ..EventBusConfig::default()
+    };
+    KafkaOptions {
+        session_timeout: Duration::from_secs(6),
+        ..KafkaOptions::try_from(&config).expect("a URL of Kafka")
+    }
+}
