@@ -7,7 +7,7 @@ use cqi_testkit::eventually;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use crate::harness::{Broker, Findings, Load, Log, Outcome, Tune, Worker, on_each_broker, scale, topic};
+use crate::harness::{finish, Broker, Findings, Load, Log, Outcome, Tune, Worker, on_each_broker, scale, topic};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -94,7 +94,7 @@ async fn killed_between_effect_and_ack(broker: Broker) {
         doomed.prints(1).await;
         let end = Instant::now() + LIMIT;
         let status = loop {
-            load.start(&bus, &topic, &log).join_all().await;
+            finish(load.start(&bus, &topic, &log), &log).await;
             published += load.events;
             if let Some(status) = doomed.ended() {
                 break status;
@@ -146,15 +146,15 @@ async fn paused_past_its_session(broker: Broker) {
     let publishers = load.start(&bus, &topic, &log);
     tables.reach(20).await;
     paused.signal(Signal::SIGSTOP);
-    publishers.join_all().await;
+    finish(publishers, &log).await;
     // The others get what it had; its session, or its events' deadline, is 1 s.
     let taken_over = tables.reach(load.events).await;
     paused.signal(Signal::SIGCONT);
-    load.start(&bus, &topic, &log).join_all().await;
+    finish(load.start(&bus, &topic, &log), &log).await;
     tables.reach(2 * load.events).await;
     // Alone, it has to take everything: it is a member again.
     steady.stop().await;
-    load.start(&bus, &topic, &log).join_all().await;
+    finish(load.start(&bus, &topic, &log), &log).await;
     let alone = tables.reach(3 * load.events).await;
     paused.stop().await;
     bus.close().await.unwrap();

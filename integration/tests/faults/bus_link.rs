@@ -7,7 +7,7 @@ use cqi_testkit::proxy::Direction;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    harness::{Broker, Findings, Line, Load, Log, Member, Outcome, Seen, Tune, event, on_each_broker, topic},
+    harness::{finish, Broker, Findings, Line, Load, Log, Member, Outcome, Seen, Tune, event, on_each_broker, topic},
     liars::{Lie, Liar},
 };
 
@@ -133,14 +133,14 @@ async fn old_connections_dead(broker: Broker) {
     let struck = Instant::now();
     // Acknowledgements that were through already are none of the new connection's.
     let through = struck + Duration::from_millis(100);
-    publishers.join_all().await;
+    finish(publishers, &log).await;
     seen.reaches(load.events, QUIET).await;
     let published = log.first_after(through).unwrap() + (through - struck);
     let handled = seen.first_after(through).expect("events go on being handled") + (through - struck);
     member.stop().await.unwrap();
     bus.close().await.unwrap();
 
-    let found = Findings::of(&log, &seen.ids());
+    let found = Findings::handled(&log, &seen.handled());
     found
         .figures("F-BUS-05", "old connections silent both ways", broker.name())
         .unknown(log.unknown_calls())
@@ -204,18 +204,20 @@ async fn cuts(broker: Broker) {
         events: 20,
         ..load.clone()
     };
-    few.start(&bus, &topic, &late).join_all().await;
+    finish(few.start(&bus, &topic, &late), &late).await;
     told.push(format!("500 ms latency: longest call {} ms", late.slowest().as_millis()));
     line.proxy.heal().await;
-    publishers.join_all().await;
+    finish(publishers, &log).await;
     seen.reaches(load.events + few.events, QUIET).await;
     member.stop().await.unwrap();
     bus.close().await.unwrap();
 
-    let ids: Vec<String> = seen.ids();
+    let ids = seen.ids();
     let of_late: Vec<String> = late.entries().into_keys().collect();
-    let own: Vec<String> = ids.iter().filter(|id| !of_late.contains(id)).cloned().collect();
-    let found = Findings::of(&log, &own);
+    let mut own = seen.handled();
+    own.retain(|(id, _)| !of_late.contains(id));
+    let found = Findings::handled(&log, &own);
+    told.push(format!("{} redeliveries overtaken", found.overtaken));
     found
         .figures("LINK", "connections cut, reset, half open, slow", broker.name())
         .unknown(log.unknown_calls())

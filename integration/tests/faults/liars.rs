@@ -9,7 +9,7 @@ use cqi_core::{
 };
 use tokio::{sync::Mutex, task::JoinSet};
 
-use crate::harness::{Broker, Findings, Load, Log, Tune, crash, topic};
+use crate::harness::{finish, Broker, Findings, Load, Log, Tune, crash, topic};
 
 /// How an adapter is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ async fn findings(lie: Lie, kill: bool) -> Option<Findings> {
         log.acked(load.events / 10).await;
         crash(&server, Duration::from_millis(500)).await;
     }
-    publishers.join_all().await;
+    finish(publishers, &log).await;
     Some(Findings::of(&log, &broker.stored(server.url(), &topic).await))
 }
 

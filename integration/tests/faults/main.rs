@@ -7,6 +7,14 @@
 
 mod bus_consumer;
 mod bus_crash;
+mod bus_disk;
+mod bus_handlers;
 mod bus_link;
+mod bus_start;
 mod harness;
+mod kafka;
 mod liars;
+mod quickstart;
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, unused_imports)] // the other test program uses the rest of it
+mod support;

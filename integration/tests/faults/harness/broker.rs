@@ -32,6 +32,8 @@ pub(crate) struct Tune {
     /// For how long NATS drops a second event of one id.
     pub(crate) duplicate_window: Duration,
     pub(crate) partitions: i32,
+    /// The most bytes of the stream of NATS, which it wants to see on the disk.
+    pub(crate) stream_bytes: u64,
 }
 
 impl Default for Tune {
@@ -43,6 +45,7 @@ impl Default for Tune {
             connection_timeout: Duration::from_secs(5),
             duplicate_window: Duration::from_secs(120),
             partitions: 6,
+            stream_bytes: 1 << 30,
         }
     }
 }
@@ -83,6 +86,10 @@ impl Broker {
 
     /// Connects the adapter.
     pub(crate) async fn connect(self, url: &str, tune: &Tune) -> Result<Arc<dyn EventBus>> {
+        if let Some(filter) = std::env::var_os("CQI_TRACE") {
+            let filter = filter.into_string().unwrap();
+            let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        }
         match self {
             Self::Nats => {
                 let mut options = NatsOptions::new(url);
@@ -90,6 +97,7 @@ impl Broker {
                 options.ping_interval = tune.ping_interval;
                 options.connection_timeout = tune.connection_timeout;
                 options.stream.duplicate_window = tune.duplicate_window;
+                options.stream.max_bytes = tune.stream_bytes;
                 Ok(Arc::new(NatsBus::connect(options).await?))
             }
             Self::Kafka => {
@@ -99,6 +107,7 @@ impl Broker {
                     connection_timeout: tune.connection_timeout,
                     session_timeout: tune.session_timeout,
                     partitions: tune.partitions,
+                    properties: std::env::var("CQI_KAFKA_DEBUG").map(|d| ("debug".to_owned(), d.as_str().into())).into_iter().collect(),
                     ..KafkaOptions::default()
                 };
                 Ok(Arc::new(KafkaBus::connect(options).await?))

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -31,7 +34,7 @@ struct SeenInner {
 
 #[derive(Debug, Default)]
 struct Calls {
-    ids: Vec<String>,
+    handled: Vec<(String, u32)>,
     times: Vec<Instant>,
     known: HashSet<String>,
 }
@@ -52,7 +55,7 @@ impl Seen {
         let distinct = {
             let mut calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
             calls.known.insert(id.clone());
-            calls.ids.push(id);
+            calls.handled.push((id, message.attempt));
             calls.times.push(Instant::now());
             calls.known.len()
         };
@@ -61,7 +64,13 @@ impl Seen {
 
     /// The ids in the order they were handled, repeats included.
     pub(crate) fn ids(&self) -> Vec<String> {
-        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).ids.clone()
+        self.handled().into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// The same, each with the attempt.
+    pub(crate) fn handled(&self) -> Vec<(String, u32)> {
+        let calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.handled.clone()
     }
 
     /// Waits until this many different events were handled; `false` when nothing new came for `quiet`.
@@ -80,9 +89,14 @@ impl Seen {
 
     /// How long after `ready` the first event was handled.
     pub(crate) fn first_after(&self, ready: Instant) -> Option<Duration> {
+        self.nth_after(ready, 0)
+    }
+
+    /// How long after `ready` this many and one more were handled.
+    pub(crate) fn nth_after(&self, ready: Instant, others: usize) -> Option<Duration> {
         let calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let after = calls.times.iter().filter_map(|time| time.checked_duration_since(ready));
-        after.min()
+        after.skip(others).min()
     }
 }
 
@@ -113,6 +127,27 @@ impl Member {
         let note = move |message: Message| {
             seen.note(&message);
             std::future::ready(Ok(()))
+        };
+        Self::join(bus, topic, group, options(), note).await
+    }
+
+    /// As [`Member::reader`], with handlers that stay at work once `gate` many have begun, until it is raised.
+    pub(crate) async fn gated_reader(
+        bus: &Arc<dyn EventBus>,
+        topic: &Topic,
+        group: &str,
+        seen: &Seen,
+        gate: &watch::Sender<usize>,
+    ) -> Self {
+        let (seen, gate, begun) = (seen.clone(), gate.subscribe(), Arc::new(AtomicUsize::new(0)));
+        let note = move |message: Message| {
+            let (seen, mut gate, turn) = (seen.clone(), gate.clone(), begun.fetch_add(1, Relaxed));
+            async move {
+                // It ends early only with the test.
+                let _ = gate.wait_for(|open| turn < *open).await;
+                seen.note(&message);
+                Ok(())
+            }
         };
         Self::join(bus, topic, group, options(), note).await
     }

@@ -16,6 +16,9 @@ use super::log::{Log, Outcome};
 /// Pause after a call that failed, so that an outage is not filled with refusals.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a whole load may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// How much is published, by how many.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
@@ -74,6 +77,20 @@ impl Load {
             }
         }
     }
+}
+
+/// Waits for the end of all publishers.
+///
+/// # Panics
+/// When that takes too long, with what was answered to them.
+pub(crate) async fn finish(publishers: JoinSet<()>, log: &Log) {
+    let ended = tokio::time::timeout(LIMIT, publishers.join_all()).await;
+    assert!(
+        ended.is_ok(),
+        "publishing does not end within {LIMIT:?}: {} events done, {:#?}",
+        log.entries().len(),
+        log.errors()
+    );
 }
 
 /// An event with a new id.

@@ -5,6 +5,7 @@ mod consume;
 mod line;
 mod load;
 mod log;
+mod python;
 mod stored;
 mod verify;
 mod worker;
@@ -17,8 +18,9 @@ pub(crate) use self::{
     broker::{Broker, Tune, crash, topic},
     consume::{Member, Seen, options, read_all},
     line::Line,
-    load::{Load, event},
+    load::{Load, event, finish},
     log::{Log, Outcome},
+    python::{has_python, python},
     stored::{Record, of_partitions},
     verify::Findings,
     worker::Worker,

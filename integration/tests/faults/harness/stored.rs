@@ -102,3 +102,26 @@ pub(crate) fn of_partitions(servers: &str, topic: &str) -> Vec<Record> {
     }
     records.into_values().flatten().collect()
 }
+
+impl Broker {
+    /// How many consumers, or members of groups, the server knows of.
+    pub(crate) async fn consumers(self, url: &str) -> usize {
+        match self {
+            Self::Nats => {
+                let client = async_nats::connect(url).await.unwrap();
+                let mut stream = jetstream::new(client).get_stream("CQC_EVENTS").await.unwrap();
+                stream.info().await.unwrap().state.consumer_count
+            }
+            Self::Kafka => {
+                let servers = url.trim_start_matches("kafka://").to_owned();
+                let members = spawn_blocking(move || {
+                    let client: BaseConsumer =
+                        ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
+                    let groups = client.fetch_group_list(None, LIMIT).unwrap();
+                    groups.groups().iter().map(|group| group.members().len()).sum()
+                });
+                members.await.unwrap()
+            }
+        }
+    }
+}
