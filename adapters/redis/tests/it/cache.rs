@@ -21,6 +21,10 @@ impl CacheHarness for Harness {
         ))
     }
 
+    fn adapter(&self) -> &'static str {
+        "Redis"
+    }
+
     fn profile(&self) -> Profile {
         Profile::real()
     }

@@ -40,6 +40,10 @@ impl CheckerHarness for Harness {
         Ok(Arc::new(CacheChecker::new(Arc::new(kit::cache(server).await))))
     }
 
+    fn adapter(&self) -> &'static str {
+        "Redis"
+    }
+
     fn profile(&self) -> Profile {
         Profile::real()
     }

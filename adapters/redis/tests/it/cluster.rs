@@ -194,6 +194,10 @@ impl CacheHarness for Harness {
         Ok(Arc::new(RedisCache::connect(shared().await).await?))
     }
 
+    fn adapter(&self) -> &'static str {
+        "Redis Cluster"
+    }
+
     fn profile(&self) -> Profile {
         Profile::real()
     }
@@ -215,6 +219,10 @@ impl RegistryHarness for Harness {
             ttl: self.time_to_live(),
         };
         Ok(Arc::new(RedisRegistry::connect(options).await?))
+    }
+
+    fn adapter(&self) -> &'static str {
+        "Redis Cluster"
     }
 
     fn profile(&self) -> Profile {

@@ -23,6 +23,10 @@ impl RegistryHarness for Harness {
         Ok(Arc::new(RedisRegistry::connect(options).await?))
     }
 
+    fn adapter(&self) -> &'static str {
+        "Redis"
+    }
+
     fn profile(&self) -> Profile {
         Profile::real()
     }
