@@ -132,7 +132,10 @@ impl fmt::Display for Figures {
             ("duplicated", self.duplicated),
             ("unknown", self.unknown),
         ];
-        for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
+        for (name, number) in numbers
+            .into_iter()
+            .filter_map(|(name, number)| Some((name, number?)))
+        {
             write!(f, " {name} {number}")?;
         }
         if let Some(recovery) = self.recovery_ms {

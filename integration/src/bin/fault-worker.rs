@@ -7,7 +7,11 @@
 //! fault-worker publish URL TOPIC                         publishes until it is killed, and prints each id that was
 //!                                                        acknowledged
 //! ```
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its lines are what the tests read")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "its lines are what the tests read"
+)]
 
 use std::{
     env,
@@ -21,7 +25,7 @@ use std::{
 
 use cqi_core::{
     Error, Result,
-    database::{DatabaseExt, Executor, SqliteDatabase, SqliteOptions, sql},
+    database::{DatabaseExt, SqliteDatabase, SqliteOptions, sql},
     event::{ConsumeOptions, Event, EventBus, Message, Route, Router, StartAt, Subscriber},
     name::{Group, Topic},
     policy::Retry,
@@ -43,7 +47,9 @@ async fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args[..] {
-        ["consume", url, topic, group, file, kill_after] => consume(url, topic, group, file, kill_after).await,
+        ["consume", url, topic, group, file, kill_after] => {
+            consume(url, topic, group, file, kill_after).await
+        }
         ["publish", url, topic] => publish(url, topic).await,
         _ => Err(Error::invalid_input(
             "usage: fault-worker consume URL TOPIC GROUP FILE KILL_AFTER | publish URL TOPIC",
@@ -119,11 +125,13 @@ async fn effect(database: &SqliteDatabase, event: &Event) -> Result<bool> {
     database
         .with_transaction(|tx| {
             Box::pin(async move {
-                tx.execute(sql("INSERT INTO deliveries (event_id) VALUES ($1)").bind(&id)).await?;
+                tx.execute(sql("INSERT INTO deliveries (event_id) VALUES ($1)").bind(&id))
+                    .await?;
                 let inbox = sql("INSERT INTO inbox (event_id) VALUES ($1) ON CONFLICT DO NOTHING").bind(&id);
                 let is_new = tx.execute(inbox).await? == 1;
                 if is_new {
-                    tx.execute(sql("INSERT INTO effects (event_id) VALUES ($1)").bind(&id)).await?;
+                    tx.execute(sql("INSERT INTO effects (event_id) VALUES ($1)").bind(&id))
+                        .await?;
                 }
                 Ok(is_new)
             })
@@ -139,7 +147,10 @@ async fn publish(url: &str, topic: &str) -> Result<()> {
         let (bus, topic) = (Arc::clone(&bus), topic.clone());
         publishers.spawn(async move {
             loop {
-                let event = Event::builder(topic.clone()).key(format!("p{publisher}")).payload("x").build()?;
+                let event = Event::builder(topic.clone())
+                    .key(format!("p{publisher}"))
+                    .payload("x")
+                    .build()?;
                 bus.publish(event.clone()).await?;
                 // One write of one line; what is printed was acknowledged.
                 println!("{}", event.id());

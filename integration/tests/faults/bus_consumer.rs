@@ -7,7 +7,9 @@ use cqi_testkit::eventually;
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use crate::harness::{finish, Broker, Findings, Load, Log, Outcome, Tune, Worker, on_each_broker, scale, topic};
+use crate::harness::{
+    Broker, Findings, Load, Log, Outcome, Tune, Worker, finish, on_each_broker, scale, topic,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -50,7 +52,10 @@ impl Tables {
     }
 
     async fn effects(&self) -> usize {
-        let row = self.database.query_row(sql("SELECT COUNT(DISTINCT event_id) AS n FROM effects")).await;
+        let row = self
+            .database
+            .query_row(sql("SELECT COUNT(DISTINCT event_id) AS n FROM effects"))
+            .await;
         usize::try_from(row.unwrap().get::<i64>("n").unwrap()).unwrap()
     }
 
@@ -77,7 +82,14 @@ async fn killed_between_effect_and_ack(broker: Broker) {
     let bus = broker.connect(server.url(), &Tune::default()).await.unwrap();
     let (topic, log, tables) = (topic(), Arc::new(Log::default()), Tables::create().await);
     let consume = |kill_after: &'static str| {
-        Worker::start(&["consume", server.url(), topic.as_str(), "group", &tables.file, kill_after])
+        Worker::start(&[
+            "consume",
+            server.url(),
+            topic.as_str(),
+            "group",
+            &tables.file,
+            kill_after,
+        ])
     };
     let load = Load {
         publishers: 4,
@@ -123,7 +135,10 @@ async fn killed_between_effect_and_ack(broker: Broker) {
     // Members run side by side, so an event of a killed one may be overtaken by later ones of its key.
     found.hold_without_order();
     assert_eq!(effects.len(), published, "one effect for each event");
-    assert!(found.duplicated >= kills, "each kill makes a second delivery: the fault was not felt");
+    assert!(
+        found.duplicated >= kills,
+        "each kill makes a second delivery: the fault was not felt"
+    );
 }
 
 /// A member is stopped for longer than its group waits for it, and then goes on: it finds its events with others, and
@@ -132,8 +147,16 @@ async fn paused_past_its_session(broker: Broker) {
     let Some(server) = broker.start() else { return };
     let bus = broker.connect(server.url(), &Tune::default()).await.unwrap();
     let (topic, log, tables) = (topic(), Arc::new(Log::default()), Tables::create().await);
-    let consume =
-        || Worker::start(&["consume", server.url(), topic.as_str(), "group", &tables.file, "-1"]);
+    let consume = || {
+        Worker::start(&[
+            "consume",
+            server.url(),
+            topic.as_str(),
+            "group",
+            &tables.file,
+            "-1",
+        ])
+    };
     let (steady, paused) = (consume(), consume());
     steady.prints(1).await;
     paused.prints(1).await;
@@ -162,7 +185,11 @@ async fn paused_past_its_session(broker: Broker) {
     let delivered = tables.ids("SELECT event_id FROM deliveries ORDER BY place").await;
     tables.database.close().await.unwrap();
     let found = Findings::of(&log, &delivered);
-    let fault = if broker == Broker::Kafka { "F-KAF-02" } else { "PAUSE" };
+    let fault = if broker == Broker::Kafka {
+        "F-KAF-02"
+    } else {
+        "PAUSE"
+    };
     found
         .figures(fault, "consumer paused past its session", broker.name())
         .note(format!(

@@ -11,12 +11,12 @@ use std::{
 
 use cqi_core::event::Durability;
 use cqi_testkit::{
-    fixture::{self, Options, Server},
     figures::Figures,
+    fixture::{self, Options, Server},
 };
 use tokio::{task::block_in_place, time::Instant};
 
-use crate::harness::{finish, Broker, Findings, Load, Log, Outcome, Tune, event, on_each_broker, topic};
+use crate::harness::{Broker, Findings, Load, Log, Outcome, Tune, event, finish, on_each_broker, topic};
 
 on_each_broker! {
     disk_full => f_bus_09_nats_disk_full, f_bus_09_kafka_disk_full;
@@ -58,7 +58,9 @@ impl Disk {
             written += 1 << 20;
         }
         let full = bytes.metadata().unwrap().len().max(written);
-        bytes.set_len(full.saturating_sub(u64::try_from(but).unwrap())).unwrap();
+        bytes
+            .set_len(full.saturating_sub(u64::try_from(but).unwrap()))
+            .unwrap();
     }
 
     fn free(&self) {
@@ -81,7 +83,9 @@ async fn disk_full(broker: Broker) {
     };
     let data = disk.folder.join("data");
     fs::create_dir(&data).unwrap();
-    let Some(server) = broker.start_with(&Options::new().data(&data)) else { return };
+    let Some(server) = broker.start_with(&Options::new().data(&data)) else {
+        return;
+    };
     let tune = Tune {
         publish_timeout: Duration::from_secs(1),
         stream_bytes: 40 << 20,
@@ -145,7 +149,12 @@ async fn disk_full(broker: Broker) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_bus_10_nats_writes_through_before_it_acknowledges() {
     const EVENTS: usize = 100;
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+    if Command::new("strace")
+        .arg("-V")
+        .stdout(Stdio::null())
+        .status()
+        .is_err()
+    {
         fixture::skip("strace is not installed");
         return;
     }
@@ -153,7 +162,9 @@ async fn f_bus_10_nats_writes_through_before_it_acknowledges() {
     let always = Options::new().line("jetstream: { sync_interval: always }");
     let mut counted = Vec::new();
     for options in [Options::new(), always] {
-        let Some(server) = broker.start_with(&options) else { return };
+        let Some(server) = broker.start_with(&options) else {
+            return;
+        };
         let bus = broker.connect(server.url(), &Tune::default()).await.unwrap();
         // A client cannot see the server's setting, so this is what the adapter may claim.
         assert_eq!(bus.capabilities().durability, Durability::ProcessCrash);
@@ -169,20 +180,29 @@ async fn f_bus_10_nats_writes_through_before_it_acknowledges() {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         block_in_place(|| strace.wait()).unwrap();
         let text = fs::read_to_string(trace.path()).unwrap();
-        let calls = text.lines().filter(|line| line.contains("fsync(") || line.contains("fdatasync("));
+        let calls = text
+            .lines()
+            .filter(|line| line.contains("fsync(") || line.contains("fdatasync("));
         // A call that another thread interrupts takes two lines, of which one has no bracket.
         counted.push(calls.count());
         bus.close().await.unwrap();
     }
-    Figures::new("F-BUS-10", "written through before the acknowledgement", broker.name())
-        .counts(EVENTS, EVENTS, 0, 0)
-        .note(format!(
-            "fsync calls for {EVENTS} acknowledgements: {} by default, {} with `sync_interval: always`",
-            counted[0], counted[1]
-        ))
-        .report();
+    Figures::new(
+        "F-BUS-10",
+        "written through before the acknowledgement",
+        broker.name(),
+    )
+    .counts(EVENTS, EVENTS, 0, 0)
+    .note(format!(
+        "fsync calls for {EVENTS} acknowledgements: {} by default, {} with `sync_interval: always`",
+        counted[0], counted[1]
+    ))
+    .report();
     assert!(counted[1] >= EVENTS, "{counted:?}");
-    assert!(counted[0] < EVENTS / 10, "the count tells the settings apart: {counted:?}");
+    assert!(
+        counted[0] < EVENTS / 10,
+        "the count tells the settings apart: {counted:?}"
+    );
 }
 
 /// Starts tracing the server; returns when every thread of it is traced.

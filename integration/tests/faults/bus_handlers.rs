@@ -14,9 +14,9 @@ use cqi_core::{
 use cqi_testkit::{fixture, unique};
 use tokio::{task::block_in_place, time::Instant};
 
-use crate::harness::{finish, 
-    Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, event, on_each_broker, options, read_all,
-    scale, topic,
+use crate::harness::{
+    Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, event, finish, on_each_broker,
+    options, read_all, scale, topic,
 };
 
 const QUIET: Duration = Duration::from_secs(20);
@@ -28,7 +28,9 @@ on_each_broker! {
 
 /// One of 1,000 always fails, one of 100 panics at its first attempt.
 async fn poison_and_panics(broker: Broker) {
-    let Some(server) = block_in_place(|| fixture::require(broker.kind())) else { return };
+    let Some(server) = block_in_place(|| fixture::require(broker.kind())) else {
+        return;
+    };
     let bus = broker.connect(server.url(), &Tune::default()).await.unwrap();
     let (topic, log, seen) = (topic(), Arc::new(Log::default()), Seen::default());
     let load = Load {
@@ -54,7 +56,12 @@ async fn poison_and_panics(broker: Broker) {
         move |message: Message| {
             let id = message.event.id().to_string();
             let result = if poisoned.contains(&id) {
-                attempts.lock().unwrap().entry(id).or_default().push(message.attempt);
+                attempts
+                    .lock()
+                    .unwrap()
+                    .entry(id)
+                    .or_default()
+                    .push(message.attempt);
                 Err(Error::temporary("this one never works"))
             } else {
                 let panics = panicking.contains(&id) && message.attempt == 1;
@@ -85,7 +92,11 @@ async fn poison_and_panics(broker: Broker) {
     read.extend(letters.iter().map(|(id, _)| id.clone()));
     let found = Findings::of(&log, &read);
     found
-        .figures("F-BUS-13/14", "poisoned events, handlers that panic", broker.name())
+        .figures(
+            "F-BUS-13/14",
+            "poisoned events, handlers that panic",
+            broker.name(),
+        )
         .note(format!(
             "{} of them dead letters after 3 attempts; {} panics survived",
             letters.len(),
@@ -118,8 +129,13 @@ async fn read_letters(
         let (letters, seen) = (Arc::clone(&letters), seen.clone());
         move |message: Message| {
             let headers = message.event.headers().iter();
-            let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            letters.lock().unwrap().push((message.event.id().to_string(), headers));
+            let headers = headers
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            letters
+                .lock()
+                .unwrap()
+                .push((message.event.id().to_string(), headers));
             seen.note(&message);
             std::future::ready(Ok(()))
         }
@@ -157,14 +173,18 @@ async fn churn(broker: Broker) {
     seen.reaches(load.events, QUIET).await;
     member.stop().await.unwrap();
     let left = broker.consumers(server.url()).await;
+    let stored = Findings::of(&log, &broker.stored(server.url(), &topic).await);
     bus.close().await.unwrap();
 
     let found = Findings::handled(&log, &seen.handled());
     found
         .figures("F-BUS-16", "members come and go under load", broker.name())
         .unknown(log.count(Outcome::Unknown))
-        .note(format!("{rounds} members came and went; left on the server: {left}"))
+        .note(format!(
+            "{rounds} members came and went; left on the server: {left}"
+        ))
         .report();
+    stored.hold();
     found.hold_without_order();
     assert!(left <= 1, "the durable group and no more");
 }
@@ -185,7 +205,10 @@ async fn f_bus_17_nats_stream_deleted() {
     finish(load.start(&bus, &topic, &log), &log).await;
     assert!(seen.reaches(load.events, QUIET).await);
     let client = async_nats::connect(server.url()).await.unwrap();
-    async_nats::jetstream::new(client).delete_stream("CQC_EVENTS").await.unwrap();
+    async_nats::jetstream::new(client)
+        .delete_stream("CQC_EVENTS")
+        .await
+        .unwrap();
     let deleted = Instant::now();
     finish(load.start(&bus, &topic, &log), &log).await;
     seen.reaches(2 * load.events, QUIET).await;
@@ -195,7 +218,11 @@ async fn f_bus_17_nats_stream_deleted() {
 
     let found = Findings::handled(&log, &seen.handled());
     found
-        .figures("F-BUS-17", "stream deleted under publishers and a group", broker.name())
+        .figures(
+            "F-BUS-17",
+            "stream deleted under publishers and a group",
+            broker.name(),
+        )
         .unknown(log.count(Outcome::Unknown))
         .recovery(handled)
         .note("the stream was empty of unhandled events; both stream and consumer are made anew")
@@ -229,9 +256,15 @@ async fn f_bus_18_nats_id_again_after_the_window() {
     let after = broker.stored(server.url(), &topic).await.len();
     let delivered = read_all(&bus, &topic, 2, Duration::from_secs(1)).await;
     bus.close().await.unwrap();
-    Figures::new("F-BUS-18", "an id again within and after the window of 2 s", broker.name())
-        .counts(1, delivered.len(), 0, delivered.len() - 1)
-        .note(format!("stored within the window {within}, after it {after}; an inbox makes one effect of them"))
-        .report();
+    Figures::new(
+        "F-BUS-18",
+        "an id again within and after the window of 2 s",
+        broker.name(),
+    )
+    .counts(1, delivered.len(), 0, delivered.len() - 1)
+    .note(format!(
+        "stored within the window {within}, after it {after}; an inbox makes one effect of them"
+    ))
+    .report();
     assert_eq!((within, after, delivered.len()), (1, 2, 2));
 }

@@ -7,8 +7,10 @@ use cqi_testkit::proxy::Direction;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    harness::{finish, Broker, Findings, Line, Load, Log, Member, Outcome, Seen, Tune, event, on_each_broker, topic},
-    liars::{Lie, Liar},
+    harness::{
+        Broker, Findings, Line, Load, Log, Member, Outcome, Seen, Tune, event, finish, on_each_broker, topic,
+    },
+    liars::{Liar, Lie},
 };
 
 const QUIET: Duration = Duration::from_secs(20);
@@ -30,13 +32,19 @@ fn impatient() -> Tune {
 }
 
 /// Publishes while answers don't come; gives the log and the events whose fate it is about.
-async fn publish_into_silence(line: &Line, bus: &Arc<dyn EventBus>, log: &Arc<Log>) -> Vec<cqi_core::event::Event> {
+async fn publish_into_silence(
+    line: &Line,
+    bus: &Arc<dyn EventBus>,
+    log: &Arc<Log>,
+) -> Vec<cqi_core::event::Event> {
     let topic = topic();
     let first = event(&topic, "first", 16);
     log.note(&first, 0, Instant::now(), &bus.publish(first.clone()).await);
     line.proxy.black_hole(Direction::Down);
     let mut calls = JoinSet::new();
-    let silenced: Vec<_> = (0..SILENCED).map(|n| event(&topic, &format!("k{n}"), 16)).collect();
+    let silenced: Vec<_> = (0..SILENCED)
+        .map(|n| event(&topic, &format!("k{n}"), 16))
+        .collect();
     for event in &silenced {
         let (bus, log, event) = (Arc::clone(bus), Arc::clone(log), event.clone());
         calls.spawn(async move {
@@ -53,7 +61,9 @@ async fn publish_into_silence(line: &Line, bus: &Arc<dyn EventBus>, log: &Arc<Lo
 
 /// Cut after the broker has stored, before its answer came.
 async fn answers_lost(broker: Broker) {
-    let Some(line) = broker.behind_proxy().await else { return };
+    let Some(line) = broker.behind_proxy().await else {
+        return;
+    };
     let tune = impatient();
     let bus = broker.connect(&line.url, &tune).await.unwrap();
     let log = Arc::new(Log::default());
@@ -91,8 +101,16 @@ async fn answers_lost(broker: Broker) {
         ))
         .report();
     found.hold_without_order();
-    assert_eq!(unknown, SILENCED, "each is unknown, none is called refused: {:?}", log.errors());
-    assert!(slowest < tune.publish_timeout + Duration::from_secs(1), "{slowest:?}");
+    assert_eq!(
+        unknown,
+        SILENCED,
+        "each is unknown, none is called refused: {:?}",
+        log.errors()
+    );
+    assert!(
+        slowest < tune.publish_timeout + Duration::from_secs(1),
+        "{slowest:?}"
+    );
     if dedup {
         assert_eq!((found.duplicated, most), (0, 1), "the broker knows the ids");
     }
@@ -102,9 +120,14 @@ async fn answers_lost(broker: Broker) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bus_that_calls_unknown_refused_is_caught() {
     let broker = Broker::Nats;
-    let Some(line) = broker.behind_proxy().await else { return };
+    let Some(line) = broker.behind_proxy().await else {
+        return;
+    };
     let honest = broker.connect(&line.url, &impatient()).await.unwrap();
-    let (bus, log) = (Liar::new(&honest, Lie::CallsUnknownRefused), Arc::new(Log::default()));
+    let (bus, log) = (
+        Liar::of(&honest, Lie::CallsUnknownRefused),
+        Arc::new(Log::default()),
+    );
     let silenced = publish_into_silence(&line, &bus, &log).await;
     let found = Findings::of(&log, &broker.stored(&line.url, silenced[0].topic()).await);
     assert_eq!(found.ghosts.len(), SILENCED, "{found:?}");
@@ -112,7 +135,9 @@ async fn a_bus_that_calls_unknown_refused_is_caught() {
 
 /// Open connections go silent both ways, as when a firewall has forgotten them; new ones would work.
 async fn old_connections_dead(broker: Broker) {
-    let Some(line) = broker.behind_proxy().await else { return };
+    let Some(line) = broker.behind_proxy().await else {
+        return;
+    };
     let tune = Tune {
         ping_interval: Duration::from_secs(1),
         publish_timeout: Duration::from_secs(2),
@@ -160,7 +185,9 @@ async fn old_connections_dead(broker: Broker) {
 
 /// Every way a connection can break, one after the other, under load.
 async fn cuts(broker: Broker) {
-    let Some(line) = broker.behind_proxy().await else { return };
+    let Some(line) = broker.behind_proxy().await else {
+        return;
+    };
     let tune = Tune {
         ping_interval: Duration::from_secs(1),
         publish_timeout: Duration::from_secs(3),
@@ -184,7 +211,9 @@ async fn cuts(broker: Broker) {
         ("reset", |line| line.proxy.reset()),
         ("half open up", |line| line.proxy.half_close(Direction::Up)),
         ("half open down", |line| line.proxy.half_close(Direction::Down)),
-        ("cut in a message", |line| line.proxy.cut_after(Direction::Both, 1_000)),
+        ("cut in a message", |line| {
+            line.proxy.cut_after(Direction::Both, 1_000)
+        }),
     ];
     for (n, (name, strike)) in strikes.iter().enumerate() {
         log.acked(load.events * (n + 1) / 7).await;
@@ -205,7 +234,10 @@ async fn cuts(broker: Broker) {
         ..load.clone()
     };
     finish(few.start(&bus, &topic, &late), &late).await;
-    told.push(format!("500 ms latency: longest call {} ms", late.slowest().as_millis()));
+    told.push(format!(
+        "500 ms latency: longest call {} ms",
+        late.slowest().as_millis()
+    ));
     line.proxy.heal().await;
     finish(publishers, &log).await;
     seen.reaches(load.events + few.events, QUIET).await;

@@ -24,14 +24,23 @@ async fn fails_fast(broker: Broker) {
         ..Tune::default()
     };
     let asked = Instant::now();
-    let error = broker.connect(&format!("{}://{nobody}", broker.kind()), &tune).await.unwrap_err();
+    let error = broker
+        .connect(&format!("{}://{nobody}", broker.kind()), &tune)
+        .await
+        .unwrap_err();
     let told = asked.elapsed();
     Figures::new("F-BUS-08", "absent at start, no waiting", broker.name())
         .note(format!("`{error}` after {} ms of 1 s", told.as_millis()))
         .report();
-    assert!(error.is_temporary() && error.code() == Some(Code::Unavailable), "{error:?}");
+    assert!(
+        error.is_temporary() && error.code() == Some(Code::Unavailable),
+        "{error:?}"
+    );
     assert!(error.to_string().contains(&nobody.to_string()), "{error}");
-    assert!(told < tune.connection_timeout + Duration::from_millis(500), "{told:?}");
+    assert!(
+        told < tune.connection_timeout + Duration::from_millis(500),
+        "{told:?}"
+    );
 }
 
 async fn waits(broker: Broker) {

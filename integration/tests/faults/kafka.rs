@@ -8,8 +8,9 @@ use cqi_testkit::{
 };
 use tokio::{task::block_in_place, time::Instant};
 
-use crate::harness::{finish, 
-    Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, Worker, event, has_python, of_partitions, python, scale, topic,
+use crate::harness::{
+    Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, Worker, event, finish, has_python,
+    of_partitions, python, scale, topic,
 };
 
 const QUIET: Duration = Duration::from_secs(20);
@@ -72,7 +73,11 @@ async fn f_kaf_01_rebalances_under_load() {
         .note(format!("{changes} times a member left or joined"))
         .report();
     found.hold();
-    assert_eq!(later.ids(), [last.id().to_string()], "the group had settled everything");
+    assert_eq!(
+        later.ids(),
+        [last.id().to_string()],
+        "the group had settled everything"
+    );
 }
 
 /// A publishing process is killed: what it was told is there.
@@ -103,7 +108,9 @@ async fn f_kaf_07_other_clients_find_the_same_partitions() {
         fixture::skip("Python has no kafka-python: run scripts/servers, which installs it");
         return;
     }
-    let Some(server) = block_in_place(|| fixture::require(Kind::Kafka)) else { return };
+    let Some(server) = block_in_place(|| fixture::require(Kind::Kafka)) else {
+        return;
+    };
     let tune = Tune {
         partitions: 12,
         ..Tune::default()
@@ -120,22 +127,40 @@ async fn f_kaf_07_other_clients_find_the_same_partitions() {
     let records = {
         let (servers, topic) = (servers.clone(), topic.clone());
         block_in_place(move || {
-            python("kafka_client.py", &["write", &servers, topic.as_str()], &keys.join("\n"));
+            python(
+                "kafka_client.py",
+                &["write", &servers, topic.as_str()],
+                &keys.join("\n"),
+            );
             of_partitions(&servers, topic.as_str())
         })
     };
     let (mut ours, mut theirs) = (HashMap::new(), HashMap::new());
     for record in records {
         // The other client writes no envelope.
-        let of = if record.id.is_empty() { &mut theirs } else { &mut ours };
+        let of = if record.id.is_empty() {
+            &mut theirs
+        } else {
+            &mut ours
+        };
         of.insert(record.key.unwrap(), record.partition);
     }
-    let differ = ours.iter().filter(|(key, partition)| theirs.get(*key) != Some(*partition)).count();
+    let differ = ours
+        .iter()
+        .filter(|(key, partition)| theirs.get(*key) != Some(*partition))
+        .count();
     let used: std::collections::HashSet<_> = ours.values().collect();
-    Figures::new("F-KAF-07", "same keys from a client with Java's partitioner", broker.name())
-        .counts(ours.len(), theirs.len(), 0, 0)
-        .note(format!("{differ} of 1000 keys in another partition; {} of 12 partitions used", used.len()))
-        .report();
+    Figures::new(
+        "F-KAF-07",
+        "same keys from a client with Java's partitioner",
+        broker.name(),
+    )
+    .counts(ours.len(), theirs.len(), 0, 0)
+    .note(format!(
+        "{differ} of 1000 keys in another partition; {} of 12 partitions used",
+        used.len()
+    ))
+    .report();
     assert_eq!((ours.len(), theirs.len(), differ), (1_000, 1_000, 0));
     assert_eq!(used.len(), 12);
 }

@@ -9,7 +9,7 @@ use cqi_core::{
 };
 use tokio::{sync::Mutex, task::JoinSet};
 
-use crate::harness::{finish, Broker, Findings, Load, Log, Tune, crash, topic};
+use crate::harness::{Broker, Findings, Load, Log, Tune, crash, finish, topic};
 
 /// How an adapter is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) struct Liar {
 }
 
 impl Liar {
-    pub(crate) fn new(inner: &Arc<dyn EventBus>, lie: Lie) -> Arc<dyn EventBus> {
+    pub(crate) fn of(inner: &Arc<dyn EventBus>, lie: Lie) -> Arc<dyn EventBus> {
         Arc::new(Self {
             inner: Arc::clone(inner),
             lie,
@@ -53,16 +53,21 @@ impl EventBus for Liar {
         match self.lie {
             Lie::AcksBeforeStoring => {
                 let inner = Arc::clone(&self.inner);
-                self.later.lock().await.spawn(async move { inner.publish(event).await });
+                self.later
+                    .lock()
+                    .await
+                    .spawn(async move { inner.publish(event).await });
                 Ok(())
             }
             Lie::SwallowsOutages => match self.inner.publish(event).await {
                 Err(error) if error.is_temporary() => Ok(()),
                 result => result,
             },
-            Lie::CallsUnknownRefused => self.inner.publish(event).await.map_err(|error| {
-                Error::new(error.kind(), error.message().to_owned())
-            }),
+            Lie::CallsUnknownRefused => self
+                .inner
+                .publish(event)
+                .await
+                .map_err(|error| Error::new(error.kind(), error.message().to_owned())),
             Lie::SwapsEvents => {
                 let mut held = self.held.lock().await;
                 match held.take() {
@@ -103,7 +108,7 @@ async fn findings(lie: Lie, kill: bool) -> Option<Findings> {
         ..Tune::default()
     };
     let honest = broker.connect(server.url(), &tune).await.unwrap();
-    let bus = Liar::new(&honest, lie);
+    let bus = Liar::of(&honest, lie);
     let (topic, log) = (topic(), Arc::new(Log::default()));
     let load = Load {
         publishers: if kill { 8 } else { 1 },
@@ -122,18 +127,24 @@ async fn findings(lie: Lie, kill: bool) -> Option<Findings> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bus_that_acknowledges_before_storing_is_caught() {
-    let Some(found) = findings(Lie::AcksBeforeStoring, true).await else { return };
+    let Some(found) = findings(Lie::AcksBeforeStoring, true).await else {
+        return;
+    };
     assert!(!found.lost.is_empty(), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bus_that_swallows_outages_is_caught() {
-    let Some(found) = findings(Lie::SwallowsOutages, true).await else { return };
+    let Some(found) = findings(Lie::SwallowsOutages, true).await else {
+        return;
+    };
     assert!(!found.lost.is_empty(), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bus_that_swaps_events_is_caught() {
-    let Some(found) = findings(Lie::SwapsEvents, false).await else { return };
+    let Some(found) = findings(Lie::SwapsEvents, false).await else {
+        return;
+    };
     assert!(!found.disorder.is_empty(), "{found:?}");
 }

@@ -17,7 +17,10 @@ use cqi_testkit::{
     figures::Figures,
     fixture::{self, Kind, Options, Server},
 };
-use tokio::{task::{JoinSet, block_in_place}, time::Instant};
+use tokio::{
+    task::{JoinSet, block_in_place},
+    time::Instant,
+};
 
 use crate::{
     harness::{Broker, has_python, on_each_broker, python, scale},
@@ -66,8 +69,13 @@ impl Servers {
     }
 
     async fn counted(&self) -> usize {
-        let database = PostgresDatabase::connect(PostgresOptions::from_url(self.postgres.url()).unwrap()).await.unwrap();
-        let row = database.query_row(sql("SELECT COUNT(*) AS n FROM counted_events")).await.unwrap();
+        let database = PostgresDatabase::connect(PostgresOptions::from_url(self.postgres.url()).unwrap())
+            .await
+            .unwrap();
+        let row = database
+            .query_row(sql("SELECT COUNT(*) AS n FROM counted_events"))
+            .await
+            .unwrap();
         database.close().await.unwrap();
         usize::try_from(row.get::<i64>("n").unwrap()).unwrap()
     }
@@ -76,7 +84,11 @@ impl Servers {
     async fn counts(&self, events: usize) -> usize {
         let look = || async {
             let counted = self.counted().await;
-            if counted >= events { Ok(counted) } else { Err(counted) }
+            if counted >= events {
+                Ok(counted)
+            } else {
+                Err(counted)
+            }
         };
         let counted = eventually("counted events", LIMIT, look).await;
         counted.unwrap_or_else(|failure| panic!("{failure}"))
@@ -85,7 +97,9 @@ impl Servers {
 
 /// Two instances in one group.
 async fn shared(broker: Broker) {
-    let Some(servers) = Servers::start(broker) else { return };
+    let Some(servers) = Servers::start(broker) else {
+        return;
+    };
     let instances = [servers.quickstart().await, servers.quickstart().await];
     let clients = 20;
     let each = scale(100).max(20);
@@ -95,7 +109,11 @@ async fn shared(broker: Broker) {
         posting.spawn(async move {
             let mut client = Client::connect(address).await.unwrap();
             for quantity in 0..each {
-                let position = position(&format!("p{}", n % 10), &format!("a{n}-{}", quantity % 5), quantity);
+                let position = position(
+                    &format!("p{}", n % 10),
+                    &format!("a{n}-{}", quantity % 5),
+                    quantity,
+                );
                 assert_eq!(client.request(post(&position)).await.unwrap().status, 201);
             }
         });
@@ -110,7 +128,10 @@ async fn shared(broker: Broker) {
             let path = format!("GET /api/portfolios/p{portfolio} HTTP/1.1\r\nhost: test\r\n\r\n");
             let answer = ask(instance.http(), path).await.json();
             let expected = (i64::try_from(posted / 10).unwrap(), 10);
-            let seen = (answer["changes"].as_i64().unwrap(), answer["positions"].as_i64().unwrap());
+            let seen = (
+                answer["changes"].as_i64().unwrap(),
+                answer["positions"].as_i64().unwrap(),
+            );
             assert_eq!(seen, expected, "instance {n}: {answer}");
         }
     }
@@ -123,20 +144,40 @@ async fn shared(broker: Broker) {
         let ended = instance.stop().await;
         assert!(!ended.log.contains("\"level\":\"error\""), "{}", ended.log);
     }
-    let distinct: HashSet<_> = headers.iter().map(|one| one[&broker.header("id")].clone()).collect();
-    Figures::new("QUICKSTART", "two instances on PostgreSQL, Redis and the broker", broker.name())
-        .counts(posted, counted, posted - distinct.len().min(posted), headers.len() - distinct.len())
-        .note(format!(
-            "the instances handled {} and {}; a Python client read {} messages",
-            handled[0], handled[1], headers.len()
-        ))
-        .report();
+    let distinct: HashSet<_> = headers
+        .iter()
+        .map(|one| one[&broker.header("id")].clone())
+        .collect();
+    Figures::new(
+        "QUICKSTART",
+        "two instances on PostgreSQL, Redis and the broker",
+        broker.name(),
+    )
+    .counts(
+        posted,
+        counted,
+        posted - distinct.len().min(posted),
+        headers.len() - distinct.len(),
+    )
+    .note(format!(
+        "the instances handled {} and {}; a Python client read {} messages",
+        handled[0],
+        handled[1],
+        headers.len()
+    ))
+    .report();
     assert_eq!(counted, posted);
-    assert!(handled.iter().all(|handled| *handled > 0), "both take part: {handled:?}");
+    assert!(
+        handled.iter().all(|handled| *handled > 0),
+        "both take part: {handled:?}"
+    );
     assert_eq!(distinct.len(), posted);
     for one in &headers {
         for name in ["specversion", "id", "source", "type", "time", "partitionkey"] {
-            assert!(one.contains_key(&broker.header(name)), "{name} is missing: {one:?}");
+            assert!(
+                one.contains_key(&broker.header(name)),
+                "{name} is missing: {one:?}"
+            );
         }
         assert_eq!(one[&broker.header("specversion")], "1.0");
         assert_eq!(one[&broker.header("type")], TOPIC);
@@ -161,8 +202,12 @@ impl Broker {
 
 /// How many events an instance has handled, by its metrics.
 async fn consumed(admin: SocketAddr) -> usize {
-    let metrics = ask(admin, "GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n").await.body;
-    let lines = metrics.lines().filter(|line| line.contains("bus_messages_consumed_total{"));
+    let metrics = ask(admin, "GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n")
+        .await
+        .body;
+    let lines = metrics
+        .lines()
+        .filter(|line| line.contains("bus_messages_consumed_total{"));
     let counts = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
     let sum = counts.sum::<f64>() as usize;
@@ -185,7 +230,9 @@ fn foreign(broker: Broker, servers: &Servers) -> Vec<HashMap<String, String>> {
 
 /// SIGTERM under load: everybody gets an answer, and what was accepted is counted, by a successor if need be.
 async fn terminated(broker: Broker) {
-    let Some(servers) = Servers::start(broker) else { return };
+    let Some(servers) = Servers::start(broker) else {
+        return;
+    };
     let service = servers.quickstart().await;
     let accepted = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
@@ -208,16 +255,20 @@ async fn terminated(broker: Broker) {
     let successor = servers.quickstart().await;
     let counted = servers.counts(accepted).await;
     successor.stop().await;
-    Figures::new("F-LIFE-01", "SIGTERM under load, on PostgreSQL, Redis and the broker", broker.name())
-        .counts(accepted, counted, accepted.saturating_sub(counted), 0)
-        .note(format!(
-            "exit code {:?} after {} ms, {} requests without an answer, {} events left to a successor",
-            ended.code,
-            took.as_millis(),
-            unanswered.len(),
-            accepted - before.min(accepted)
-        ))
-        .report();
+    Figures::new(
+        "F-LIFE-01",
+        "SIGTERM under load, on PostgreSQL, Redis and the broker",
+        broker.name(),
+    )
+    .counts(accepted, counted, accepted.saturating_sub(counted), 0)
+    .note(format!(
+        "exit code {:?} after {} ms, {} requests without an answer, {} events left to a successor",
+        ended.code,
+        took.as_millis(),
+        unanswered.len(),
+        accepted - before.min(accepted)
+    ))
+    .report();
     assert_eq!(ended.code, Some(0), "{}", ended.said());
     assert!(unanswered.is_empty(), "{unanswered:?}");
     assert!(!ended.log.contains("\"level\":\"error\""), "{}", ended.log);
@@ -233,7 +284,10 @@ async fn write(number: usize, address: SocketAddr, accepted: Arc<AtomicUsize>) -
         loop {
             quantity += 1;
             let asset = format!("a{}", quantity % 7);
-            match client.request(post(&position(&format!("p{number}"), &asset, quantity))).await {
+            match client
+                .request(post(&position(&format!("p{number}"), &asset, quantity)))
+                .await
+            {
                 Ok(answer) if answer.status == 201 => {
                     accepted.fetch_add(1, SeqCst);
                     if answer.is_last() {
@@ -256,7 +310,10 @@ async fn write(number: usize, address: SocketAddr, accepted: Arc<AtomicUsize>) -
 
 /// SIGTERM while the start waits for a broker that is not there.
 async fn terminated_at_start(broker: Broker) {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let url = format!("{}://{nobody}", broker.kind());
     let service = Quickstart::spawn(&[
         ("CQI_EVENT_BUS_URL", url.as_str()),
@@ -269,7 +326,11 @@ async fn terminated_at_start(broker: Broker) {
     let ended = service.ended().await;
     let took = asked.elapsed();
     Figures::new("F-LIFE-03", "SIGTERM while the start waits", broker.name())
-        .note(format!("ended after {} ms, exit code {:?}", took.as_millis(), ended.code))
+        .note(format!(
+            "ended after {} ms, exit code {:?}",
+            took.as_millis(),
+            ended.code
+        ))
         .report();
     assert!(took < Duration::from_secs(3), "{took:?}");
     // Killed by the signal itself, or ended by its own code: either way it is told what ended it.

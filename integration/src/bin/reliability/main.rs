@@ -85,8 +85,14 @@ fn document(mut lines: Vec<Line>) -> Result<String, fmt::Error> {
         newest.insert((line.place(), line.test.clone()), line);
     }
     let mut out = String::from(HEAD);
-    writeln!(out, "| fault | what was done | server | acked | delivered | lost | duplicated | unknown | recovery | also measured |")?;
-    writeln!(out, "| --- | --- | --- | --: | --: | --: | --: | --: | --: | --- |")?;
+    writeln!(
+        out,
+        "| fault | what was done | server | acked | delivered | lost | duplicated | unknown | recovery | also measured |"
+    )?;
+    writeln!(
+        out,
+        "| --- | --- | --- | --: | --: | --: | --: | --: | --: | --- |"
+    )?;
     for line in newest.values() {
         line.row(&mut out)?;
     }

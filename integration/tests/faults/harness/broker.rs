@@ -86,10 +86,7 @@ impl Broker {
 
     /// Connects the adapter.
     pub(crate) async fn connect(self, url: &str, tune: &Tune) -> Result<Arc<dyn EventBus>> {
-        if let Some(filter) = std::env::var_os("CQI_TRACE") {
-            let filter = filter.into_string().unwrap();
-            let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-        }
+        trace();
         match self {
             Self::Nats => {
                 let mut options = NatsOptions::new(url);
@@ -107,12 +104,23 @@ impl Broker {
                     connection_timeout: tune.connection_timeout,
                     session_timeout: tune.session_timeout,
                     partitions: tune.partitions,
-                    properties: std::env::var("CQI_KAFKA_DEBUG").map(|d| ("debug".to_owned(), d.as_str().into())).into_iter().collect(),
                     ..KafkaOptions::default()
                 };
                 Ok(Arc::new(KafkaBus::connect(options).await?))
             }
         }
+    }
+}
+
+/// `CQI_TRACE=cqi_kafka=debug` shows what the adapters log, to find out why a test fails.
+fn trace() {
+    if let Some(filter) = std::env::var_os("CQI_TRACE") {
+        let filter = filter.into_string().unwrap();
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr);
+        // Another test of this process was first.
+        let _ = log.try_init();
     }
 }
 

@@ -95,7 +95,10 @@ impl Seen {
     /// How long after `ready` this many and one more were handled.
     pub(crate) fn nth_after(&self, ready: Instant, others: usize) -> Option<Duration> {
         let calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = calls.times.iter().filter_map(|time| time.checked_duration_since(ready));
+        let after = calls
+            .times
+            .iter()
+            .filter_map(|time| time.checked_duration_since(ready));
         after.skip(others).min()
     }
 }
@@ -109,7 +112,13 @@ impl Member {
     ///
     /// # Panics
     /// When it does not become ready.
-    pub(crate) async fn join<F, Fut>(bus: &Arc<dyn EventBus>, topic: &Topic, group: &str, options: ConsumeOptions, handle: F) -> Self
+    pub(crate) async fn join<F, Fut>(
+        bus: &Arc<dyn EventBus>,
+        topic: &Topic,
+        group: &str,
+        options: ConsumeOptions,
+        handle: F,
+    ) -> Self
     where
         F: Fn(Message) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
@@ -172,7 +181,12 @@ pub(crate) fn options() -> ConsumeOptions {
 }
 
 /// Reads the whole topic as a new group: until `count` different events were seen, or nothing new comes for `quiet`.
-pub(crate) async fn read_all(bus: &Arc<dyn EventBus>, topic: &Topic, count: usize, quiet: Duration) -> Vec<String> {
+pub(crate) async fn read_all(
+    bus: &Arc<dyn EventBus>,
+    topic: &Topic,
+    count: usize,
+    quiet: Duration,
+) -> Vec<String> {
     let seen = Seen::default();
     let reader = Member::reader(bus, topic, &cqi_testkit::unique("reader"), &seen).await;
     seen.reaches(count, quiet).await;

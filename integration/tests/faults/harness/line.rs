@@ -24,7 +24,9 @@ impl Broker {
         let proxy = Proxy::start(nowhere).await.unwrap();
         let options = match self {
             Self::Nats => Options::new(),
-            Self::Kafka => Options::new().line(format!("advertised.listeners=PLAINTEXT://{}", proxy.address())),
+            Self::Kafka => {
+                Options::new().line(format!("advertised.listeners=PLAINTEXT://{}", proxy.address()))
+            }
         };
         let server = self.start_with(&options)?;
         proxy.redirect(server.address());

@@ -51,14 +51,22 @@ impl Load {
     pub(crate) fn start(&self, bus: &Arc<dyn EventBus>, topic: &Topic, log: &Arc<Log>) -> JoinSet<()> {
         let mut publishers = JoinSet::new();
         for publisher in 0..self.publishers {
-            let share = self.events / self.publishers + usize::from(publisher < self.events % self.publishers);
+            let share =
+                self.events / self.publishers + usize::from(publisher < self.events % self.publishers);
             let (bus, log) = (Arc::clone(bus), Arc::clone(log));
             publishers.spawn(self.clone().publish(publisher, share, bus, topic.clone(), log));
         }
         publishers
     }
 
-    async fn publish(self, publisher: usize, share: usize, bus: Arc<dyn EventBus>, topic: Topic, log: Arc<Log>) {
+    async fn publish(
+        self,
+        publisher: usize,
+        share: usize,
+        bus: Arc<dyn EventBus>,
+        topic: Topic,
+        log: Arc<Log>,
+    ) {
         for n in 0..share {
             let key = format!("p{publisher}-{}", n % self.keys);
             let number = n / self.keys;
@@ -96,5 +104,9 @@ pub(crate) async fn finish(publishers: JoinSet<()>, log: &Log) {
 /// An event with a new id.
 pub(crate) fn event(topic: &Topic, key: &str, payload: usize) -> Event {
     let body = vec![b'x'; payload];
-    Event::builder(topic.clone()).key(key).payload(body).build().unwrap()
+    Event::builder(topic.clone())
+        .key(key)
+        .payload(body)
+        .build()
+        .unwrap()
 }

@@ -55,7 +55,6 @@ struct State {
     /// Calls that ended as unknown, and as refused.
     unknown: usize,
     failed: usize,
-    when: HashMap<String, Instant>,
     slowest: Duration,
     /// Each different refusal once, and how often it came.
     errors: HashMap<String, usize>,
@@ -88,10 +87,7 @@ impl Log {
             entry.outcome = entry.outcome.max(outcome);
             state.slowest = state.slowest.max(now - asked);
             match outcome {
-                Outcome::Ok => {
-                    state.acks.push(now);
-                    state.when.insert(event.id().to_string(), now);
-                }
+                Outcome::Ok => state.acks.push(now),
                 Outcome::Unknown => state.unknown += 1,
                 Outcome::Failed => state.failed += 1,
             }
@@ -126,12 +122,11 @@ impl Log {
     /// How long after `ready` the first acknowledgement came.
     pub(crate) fn first_after(&self, ready: Instant) -> Option<Duration> {
         let state = self.lock();
-        let after = state.acks.iter().filter_map(|ack| ack.checked_duration_since(ready));
+        let after = state
+            .acks
+            .iter()
+            .filter_map(|ack| ack.checked_duration_since(ready));
         after.min()
-    }
-
-    pub(crate) fn when(&self, id: &str) -> Option<Instant> {
-        self.lock().when.get(id).copied()
     }
 
     /// The events, by id.

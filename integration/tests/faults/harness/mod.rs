@@ -21,7 +21,7 @@ pub(crate) use self::{
     load::{Load, event, finish},
     log::{Log, Outcome},
     python::{has_python, python},
-    stored::{Record, of_partitions},
+    stored::of_partitions,
     verify::Findings,
     worker::Worker,
 };

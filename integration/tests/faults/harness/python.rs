@@ -23,7 +23,11 @@ pub(crate) fn python(program: &str, args: &[&str], input: &str) -> Vec<String> {
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", output.status);
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Whether Python is there and has this module.

@@ -44,7 +44,10 @@ async fn of_stream(url: &str, topic: &Topic) -> Vec<String> {
     let mut ids = Vec::new();
     while pending > 0 {
         let message = tokio::time::timeout(LIMIT, messages.next()).await;
-        let message = message.unwrap_or_else(|_| panic!("{pending} of {topic} do not come")).unwrap().unwrap();
+        let message = message
+            .unwrap_or_else(|_| panic!("{pending} of {topic} do not come"))
+            .unwrap()
+            .unwrap();
         pending = message.info().unwrap().pending;
         let headers = message.headers.as_ref().unwrap();
         ids.push(headers.get("ce-id").unwrap().to_string());
@@ -74,7 +77,9 @@ pub(crate) fn of_partitions(servers: &str, topic: &str) -> Vec<Record> {
     for partition in metadata.topics()[0].partitions() {
         let (low, high) = consumer.fetch_watermarks(topic, partition.id(), LIMIT).unwrap();
         if low < high {
-            from_start.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+            from_start
+                .add_partition_offset(topic, partition.id(), Offset::Beginning)
+                .unwrap();
             ends.insert(partition.id(), high);
         }
     }
@@ -115,8 +120,10 @@ impl Broker {
             Self::Kafka => {
                 let servers = url.trim_start_matches("kafka://").to_owned();
                 let members = spawn_blocking(move || {
-                    let client: BaseConsumer =
-                        ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
+                    let client: BaseConsumer = ClientConfig::new()
+                        .set("bootstrap.servers", servers)
+                        .create()
+                        .unwrap();
                     let groups = client.fetch_group_list(None, LIMIT).unwrap();
                     groups.groups().iter().map(|group| group.members().len()).sum()
                 });

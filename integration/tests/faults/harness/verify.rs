@@ -13,7 +13,7 @@ pub(crate) struct Findings {
     pub(crate) acked: usize,
     /// Different events that were read.
     pub(crate) read: usize,
-    /// Acknowledged and not read.
+    /// Acknowledged and not read: key, number and id.
     pub(crate) lost: Vec<String>,
     /// Read more than once, and how often too often in all.
     pub(crate) duplicated: usize,
@@ -36,7 +36,10 @@ impl Findings {
 
     /// Compares the log with what was handled: the ids in their order, each with the attempt.
     pub(crate) fn handled(log: &Log, handled: &[(String, u32)]) -> Self {
-        compare(&log.entries(), handled.iter().map(|(id, attempt)| (id, *attempt == 1)))
+        compare(
+            &log.entries(),
+            handled.iter().map(|(id, attempt)| (id, *attempt == 1)),
+        )
     }
 
     /// With these figures.
@@ -119,7 +122,7 @@ fn compare<'a>(entries: &HashMap<String, Entry>, read: impl Iterator<Item = (&'a
         if entry.outcome == Outcome::Ok {
             found.acked += 1;
             if !seen.contains(id) {
-                found.lost.push(id.clone());
+                found.lost.push(format!("{}/{} {id}", entry.key, entry.number));
             }
         }
     }
@@ -155,7 +158,7 @@ mod tests {
         let whole = of(&["a", "c", "b", "a"]);
         whole.hold();
         assert_eq!((whole.acked, whole.read, whole.duplicated), (2, 3, 1));
-        assert_eq!(of(&["a"]).lost, ["c"]);
+        assert_eq!(of(&["a"]).lost, ["k/2 c"]);
         assert_eq!(of(&["a", "c", "d"]).ghosts, ["d"]);
         assert_eq!(of(&["a", "c", "x"]).strangers, ["x"]);
         assert_eq!(of(&["c", "a", "c"]).disorder, [("k".to_owned(), 2, 0)]);
