@@ -4,4 +4,7 @@
 
 mod apart;
 mod conformance;
+mod faults;
+mod foreign;
+mod perf;
 mod support;

@@ -21,12 +21,12 @@ impl CacheHarness for Harness {
         ))
     }
 
-    fn profile(&self) -> Profile {
-        Profile::real()
+    fn adapter(&self) -> &'static str {
+        "Redis"
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis"
+    fn profile(&self) -> Profile {
+        Profile::real()
     }
 
     fn missing(&self) -> Option<String> {

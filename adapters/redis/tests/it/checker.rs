@@ -40,12 +40,12 @@ impl CheckerHarness for Harness {
         Ok(Arc::new(CacheChecker::new(Arc::new(kit::cache(server).await))))
     }
 
-    fn profile(&self) -> Profile {
-        Profile::real()
+    fn adapter(&self) -> &'static str {
+        "Redis"
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis"
+    fn profile(&self) -> Profile {
+        Profile::real()
     }
 
     fn missing(&self) -> Option<String> {

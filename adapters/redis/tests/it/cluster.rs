@@ -194,12 +194,12 @@ impl CacheHarness for Harness {
         Ok(Arc::new(RedisCache::connect(shared().await).await?))
     }
 
-    fn profile(&self) -> Profile {
-        Profile::real()
+    fn adapter(&self) -> &'static str {
+        "Redis Cluster"
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis-cluster"
+    fn profile(&self) -> Profile {
+        Profile::real()
     }
 
     fn missing(&self) -> Option<String> {
@@ -217,12 +217,12 @@ impl RegistryHarness for Harness {
         Ok(Arc::new(RedisRegistry::connect(options).await?))
     }
 
-    fn profile(&self) -> Profile {
-        Profile::real()
+    fn adapter(&self) -> &'static str {
+        "Redis Cluster"
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis-cluster"
+    fn profile(&self) -> Profile {
+        Profile::real()
     }
 
     fn missing(&self) -> Option<String> {

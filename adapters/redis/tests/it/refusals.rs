@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cqi_core::{Code, Error, Kind, cache::Cache};
-use cqi_redis::{RedisCache, RedisOptions};
+use cqi_core::{Code, Error, Kind, cache::Cache, registry::Registry};
+use cqi_redis::{RedisCache, RedisOptions, RedisRegistry, RedisRegistryOptions};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -117,6 +117,23 @@ async fn wrong_credentials_are_unauthorized_and_never_shown() {
     let cache = RedisCache::connect(good()).await.unwrap();
     assert!(!format!("{cache:?}").contains("canary"));
     cache.ping().await.unwrap();
+    // The registry logs in by another command of the protocol.
+    let registry = |redis| {
+        RedisRegistry::connect(RedisRegistryOptions {
+            redis,
+            ..Default::default()
+        })
+    };
+    registry(good()).await.unwrap().ping().await.unwrap();
+    for password in ["canary-wrong", ""] {
+        let bad = RedisOptions {
+            password: password.into(),
+            ..good()
+        };
+        let error = registry(bad).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unauthorized, "{error}");
+        assert!(!format!("{error:?} {}", error.chain()).contains("canary"));
+    }
 }
 
 #[tokio::test]

@@ -23,12 +23,12 @@ impl RegistryHarness for Harness {
         Ok(Arc::new(RedisRegistry::connect(options).await?))
     }
 
-    fn profile(&self) -> Profile {
-        Profile::real()
+    fn adapter(&self) -> &'static str {
+        "Redis"
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis"
+    fn profile(&self) -> Profile {
+        Profile::real()
     }
 
     fn missing(&self) -> Option<String> {

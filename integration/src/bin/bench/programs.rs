@@ -47,6 +47,11 @@ mod tests {
                 other => format!(" {} --json", other.name()),
             };
             assert!(script.contains(&expected), "{script}");
+            assert_eq!(
+                script.contains(" --server nats://"),
+                suite != Suite::Http,
+                "{script}"
+            );
         }
         assert_eq!(quoted("a'b"), r"'a'\''b'");
     }

@@ -99,8 +99,17 @@ impl Broker for Kafka {
         };
         let mut partition = TopicPartitionList::new();
         partition.add_partition(topic.as_str(), 0);
-        let committed = block_in_place(|| asking.committed_offsets(partition, TIMEOUT));
-        match committed.expect("an answer").elements()[0].offset() {
+        // A broker that was just started has no coordinator of groups yet.
+        let mut tries = 0;
+        let committed = loop {
+            let answer = block_in_place(|| asking.committed_offsets(partition.clone(), TIMEOUT));
+            match answer {
+                Err(_) if tries < 50 => tries += 1,
+                answer => break answer.expect("an answer"),
+            }
+            sleep(Duration::from_millis(100)).await;
+        };
+        match committed.elements()[0].offset() {
             Offset::Offset(offset) => usize::try_from(offset).expect("a count"),
             _ => 0,
         }

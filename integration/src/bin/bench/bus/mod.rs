@@ -107,6 +107,7 @@ async fn round<B: Broker>(report: &mut Report) {
     if report.is_first_round() {
         backlog::round(report, &broker, &url).await;
     }
+    report.note(format!("`{}`: the bare client has one task that keeps so many publishes on their way, cqi as many tasks that each await their own", B::WINDOW.0));
     report.note("payloads are made anew for each publish; both clients send the same headers (CloudEvents), which each makes itself");
 }
 
@@ -145,7 +146,8 @@ async fn publishing<B: Broker>(report: &mut Report, broker: &B, size: usize, few
                 report.latency(name, peer, size, 99, &mut nanos);
             }
         }
-        if case != Case::Window || B::KIND != Kind::Kafka {
+        // The bare client's window is one task, cqi's are many publishers: no like for like.
+        if case != Case::Window {
             report.as_good_as(name, size, B::PEER);
         }
     }

@@ -117,7 +117,10 @@ impl Bare {
     async fn send(&self, payload: Bytes) -> PublishAckFuture {
         let stamp = Stamp::new();
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, stamp.id.as_str());
+        headers.insert(
+            NATS_MESSAGE_ID,
+            format!("{}:{}", self.topic.event_type(), stamp.id),
+        );
         headers.insert(SPECVERSION, "1.0");
         headers.insert(ID, stamp.id);
         headers.insert(SOURCE, "/");
