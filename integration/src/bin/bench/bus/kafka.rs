@@ -141,6 +141,7 @@ impl Broker for Kafka {
 fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers);
+    config.set("socket.nagle.disable", "true"); // as the adapter has it
     config
 }
 
