@@ -4,4 +4,5 @@
 
 mod apart;
 mod conformance;
+mod guessed;
 mod support;
