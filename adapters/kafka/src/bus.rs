@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, PoisonError, RwLock, Weak,
         atomic::{
             AtomicBool,
             Ordering::{Acquire, Release},
@@ -46,7 +46,7 @@ pub struct KafkaBus(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     options: Arc<KafkaOptions>,
-    producer: Parting,
+    producer: RwLock<Arc<Producer>>,
     topics: Topics,
     /// The groups this process is a member of. All subscriptions of one group and topic share one membership.
     groups: Mutex<HashMap<(Topic, GroupName), Weak<Group>>>,
@@ -63,7 +63,7 @@ impl KafkaBus {
         options.validate()?;
         let options = Arc::new(options);
         let bus = Self(Arc::new(Shared {
-            producer: Parting(Some(Arc::new(Producer::new(&options)?))),
+            producer: RwLock::new(Arc::new(Producer::new(&options)?)),
             topics: Topics::new(Arc::clone(&options)),
             groups: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -76,13 +76,13 @@ impl KafkaBus {
 
     /// Waits until a broker answers.
     async fn answers(&self, operation: &'static str, limit: Duration) -> Result<()> {
-        let producer = Arc::clone(self.0.producer());
+        let producer = self.0.producer();
         let topic = self.0.topics.any();
         let asked = spawn_blocking(move || {
-            let until = std::time::Instant::now() + limit;
+            let until = Instant::now() + limit;
             producer.trouble().take();
             loop {
-                let left = until.saturating_duration_since(std::time::Instant::now());
+                let left = until.saturating_duration_since(Instant::now());
                 let topic = topic.as_ref().map(Topic::as_str);
                 let Err(error) = producer.inner().client().fetch_metadata(topic, left.min(SLICE)) else {
                     return Ok(());
@@ -129,10 +129,13 @@ impl KafkaBus {
         if self.0.topics.is_known(event.topic()) {
             return Ok(());
         }
-        self.0.topics.ensure(self.0.producer(), event.topic()).await
+        self.0.topics.ensure(&self.0.producer(), event.topic()).await
     }
 
-    fn settle(&self, event: &Event, result: Result<()>) -> Result<()> {
+    fn settle(&self, producer: &Arc<Producer>, event: &Event, result: Result<()>) -> Result<()> {
+        if result.is_err() && producer.is_broken() {
+            self.0.replace(producer);
+        }
         if let Err(error) = &result
             && error.is_not_found()
         {
@@ -150,8 +153,20 @@ impl Shared {
         Ok(())
     }
 
-    fn producer(&self) -> &Arc<Producer> {
-        self.producer.get()
+    fn producer(&self) -> Arc<Producer> {
+        Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces a producer that is beyond help, unless somebody has done so.
+    fn replace(&self, broken: &Arc<Producer>) {
+        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, broken) {
+            return;
+        }
+        match Producer::new(&self.options) {
+            Ok(new) => *current = Arc::new(new),
+            Err(error) => tracing::error!(error = %error.chain(), "no new producer"),
+        }
     }
 
     /// The membership of this process in a group, joined if it is new.
@@ -188,8 +203,9 @@ impl EventBus for KafkaBus {
         self.0.check_open()?;
         let until = Instant::now() + self.0.options.publish_timeout;
         self.prepare(&event).await?;
-        let result = self.0.producer().publish(&event, until).await;
-        self.settle(&event, result)
+        let producer = self.0.producer();
+        let result = producer.publish(&event, until).await;
+        self.settle(&producer, &event, result)
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
@@ -207,12 +223,13 @@ impl EventBus for KafkaBus {
             .filter(|(_, prepared)| prepared.is_ok())
             .map(|(event, _)| event.clone())
             .collect();
-        let mut sent = self.0.producer().publish_all(&good, until).await.into_iter();
+        let producer = self.0.producer();
+        let mut sent = producer.publish_all(&good, until).await.into_iter();
         for (event, result) in events.iter().zip(&mut results) {
             if result.is_ok()
                 && let Some(outcome) = sent.next()
             {
-                *result = self.settle(event, outcome);
+                *result = self.settle(&producer, event, outcome);
             }
         }
         results
@@ -226,7 +243,7 @@ impl EventBus for KafkaBus {
         }
         self.0
             .topics
-            .ensure(self.0.producer(), &subscription.topic)
+            .ensure(&self.0.producer(), &subscription.topic)
             .await?;
         let member = Member::new(self.0.group(&subscription)?, subscription.ack_deadline);
         member.ready(self.0.options.join_timeout).await?;
@@ -248,7 +265,7 @@ impl EventBus for KafkaBus {
         for group in &groups {
             group.close();
         }
-        let producer = Arc::clone(self.0.producer());
+        let producer = self.0.producer();
         let limit = self.0.options.publish_timeout;
         let flushed = spawn_blocking(move || producer.flush(limit)).await;
         let until = Instant::now() + LEAVE_TIMEOUT;
@@ -262,26 +279,5 @@ impl EventBus for KafkaBus {
             Ok(flushed) => flushed,
             Err(_) => Err(Error::temporary("flush was cut off").with_operation("event_bus.close")),
         }
-    }
-}
-
-/// Holds the producer, whose end blocks, and lets it end on a thread of its own.
-#[derive(Debug)]
-struct Parting(Option<Arc<Producer>>);
-
-impl Parting {
-    #[allow(clippy::expect_used)] // taken in `drop` only
-    fn get(&self) -> &Arc<Producer> {
-        self.0.as_ref().expect("the producer lives as long as the bus")
-    }
-}
-
-impl Drop for Parting {
-    fn drop(&mut self) {
-        let producer = self.0.take();
-        // It purges and waits for up to a second; without a thread, that is better than a leak.
-        let _ = std::thread::Builder::new()
-            .name("cqi-kafka-end".to_owned())
-            .spawn(move || drop(producer));
     }
 }

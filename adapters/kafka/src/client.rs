@@ -93,7 +93,7 @@ impl Trouble {
     }
 
     /// An error for a call that failed with `error`: the trouble behind it, if one is known, else the error itself.
-    pub(crate) fn explain(&self, error: KafkaError, operation: &'static str) -> Error {
+    pub(crate) fn explain(&self, error: &KafkaError, operation: &'static str) -> Error {
         match self.take() {
             Some((code, reason)) => error::from_code(code, operation).with_context("reason", reason),
             None => error::from_client(error, operation),

@@ -82,11 +82,11 @@ fn unknown(code: RDKafkaErrorCode) -> bool {
 }
 
 /// As [`from_code`], for an error of the client.
-pub(crate) fn from_client(error: KafkaError, operation: &'static str) -> Error {
+pub(crate) fn from_client(error: &KafkaError, operation: &'static str) -> Error {
     match error.rdkafka_error_code() {
         Some(code) => from_code(code, operation),
         None => {
-            let message = match &error {
+            let message = match error {
                 // Its own text would repeat the setting's value, which may be a secret.
                 KafkaError::ClientConfig(_, why, key, _) => {
                     format!("setting {key}: {}", missing_feature(why))

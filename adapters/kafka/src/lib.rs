@@ -1,4 +1,34 @@
 //! The event bus on Apache Kafka.
+//!
+//! ```no_run
+//! use cqi_core::event::{Event, EventBus as _};
+//! use cqi_core::name::topic_name;
+//! use cqi_kafka::{KafkaBus, KafkaOptions};
+//!
+//! # async fn example() -> cqi_core::Result<()> {
+//! let options = KafkaOptions {
+//!     brokers: vec!["broker-1:9092".into(), "broker-2:9092".into()],
+//!     ..KafkaOptions::default()
+//! };
+//! let bus = KafkaBus::connect(options).await?;
+//! let event = Event::builder(topic_name("asset_created")?).key("BTC").payload("{}").build()?;
+//! bus.publish(event).await?; // the in-sync replicas have it
+//! bus.close().await
+//! # }
+//! ```
+//!
+//! # What to know
+//! - Events travel as CloudEvents in binary mode (`ce_` headers), keyed as Java's producers key them. Records of other
+//!   producers are events too.
+//! - Kafka has no negative acknowledgement. Delivery state beyond the committed offset (what is settled out of order,
+//!   attempts, delays) travels in the metadata of the same offset commit, so it outlives the process and reaches the next
+//!   owner of the partition. Settled events are committed within 100 ms; a process that is killed in between gets them
+//!   again.
+//! - All subscriptions of one bus to one topic and group share one membership, so they share events one by one. Members in
+//!   other processes share by partition: no more of them work than the topic has partitions.
+//! - Order is strict per key: a retry holds back the later events of its key, and nothing else. It ends where the number
+//!   of partitions changes, as keys then move.
+//! - Moments of redelivery are compared across processes by their clocks.
 
 mod bus;
 mod client;

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::Poll,
     time::Duration,
@@ -65,6 +65,15 @@ pub(crate) struct Reports {
     room: Notify,
     /// How many publishers wait for room.
     waiting: AtomicUsize,
+    broken: AtomicBool,
+}
+
+impl Reports {
+    fn check(&self, code: Option<RDKafkaErrorCode>) {
+        if code == Some(RDKafkaErrorCode::Fatal) {
+            self.broken.store(true, SeqCst);
+        }
+    }
 }
 
 impl ClientContext for Reports {
@@ -87,7 +96,11 @@ impl ProducerContext for Reports {
             // a later event first: it was seen to lose the first event of a new topic, with this very report.
             Ok(message) if message.offset() < 0 => Err(RDKafkaErrorCode::GaplessGuarantee),
             Ok(_) => Ok(()),
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code();
+                self.check(code);
+                Err(code.unwrap_or(RDKafkaErrorCode::Fail))
+            }
         };
         let _ = receipt.outcome.set(outcome);
         receipt.waker.wake();
@@ -97,9 +110,10 @@ impl ProducerContext for Reports {
     }
 }
 
-/// The producer. Dropping it takes up to a second, so see [`Producer::end`].
+/// The producer. What waits in it when it is dropped is lost: see [`Producer::flush`].
 pub(crate) struct Producer {
-    inner: ThreadedProducer<Reports>,
+    /// Taken in `drop` only.
+    inner: Option<ThreadedProducer<Reports>>,
     timeout: Duration,
 }
 
@@ -125,19 +139,27 @@ impl Producer {
             .set("queue.buffering.max.kbytes", "262144");
         let inner = config
             .create_with_context(Reports::default())
-            .map_err(|error| from_client(error, "event_bus.connect"))?;
+            .map_err(|error| from_client(&error, "event_bus.connect"))?;
         Ok(Self {
-            inner,
+            inner: Some(inner),
             timeout: options.publish_timeout,
         })
     }
 
+    #[allow(clippy::expect_used)] // see the field
     pub(crate) fn inner(&self) -> &ThreadedProducer<Reports> {
-        &self.inner
+        self.inner
+            .as_ref()
+            .expect("the client lives as long as the producer")
+    }
+
+    /// Whether the client has failed for good: it may not say whether events were stored, and refuses all others.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.inner().context().broken.load(SeqCst)
     }
 
     pub(crate) fn trouble(&self) -> &Trouble {
-        &self.inner.context().trouble
+        &self.inner().context().trouble
     }
 
     /// Publishes one event.
@@ -174,7 +196,7 @@ impl Producer {
     }
 
     async fn enqueue_waiting(&self, event: &Event, receipt: &Arc<Receipt>, until: Instant) -> Result<()> {
-        let reports = self.inner.context();
+        let reports = self.inner().context();
         reports.waiting.fetch_add(1, SeqCst);
         let _waiting = Waiting(&reports.waiting);
         loop {
@@ -201,7 +223,7 @@ impl Producer {
         if let Some(key) = event.key() {
             record = record.key(key);
         }
-        self.inner.send(record).map_err(|(error, _)| {
+        self.inner().send(record).map_err(|(error, _)| {
             error
                 .rdkafka_error_code()
                 .unwrap_or(RDKafkaErrorCode::InvalidArgument)
@@ -221,14 +243,24 @@ impl Producer {
 
     /// Waits until everything is delivered or has failed, at most `limit`. Blocks.
     pub(crate) fn flush(&self, limit: Duration) -> Result<()> {
-        let flushed = self.inner.flush(limit);
-        match (flushed, self.inner.in_flight_count()) {
+        let flushed = self.inner().flush(limit);
+        match (flushed, self.inner().in_flight_count()) {
             (Ok(()), _) | (_, 0) => Ok(()),
             (Err(error), left) => Err(self
                 .trouble()
-                .explain(error, "event_bus.close")
+                .explain(&error, "event_bus.close")
                 .with_context("unconfirmed_events", left)),
         }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        // Its end takes up to a second; without a thread for it, waiting is better than a leak.
+        let _ = std::thread::Builder::new()
+            .name("cqi-kafka-end".to_owned())
+            .spawn(move || drop(inner));
     }
 }
 

@@ -135,7 +135,7 @@ impl Topics {
         let make = async || {
             client::settings(&self.options)
                 .create_with_context(Quiet)
-                .map_err(|error| from_client(error, OPERATION))
+                .map_err(|error| from_client(&error, OPERATION))
         };
         let admin = self.admin.get_or_try_init(make).await?;
         let new = NewTopic::new(
@@ -149,7 +149,7 @@ impl Topics {
         let results = admin
             .create_topics([&new], &how)
             .await
-            .map_err(|error| from_client(error, OPERATION))?;
+            .map_err(|error| from_client(&error, OPERATION))?;
         for result in results {
             match result {
                 Ok(_) => tracing::info!(%topic, partitions = self.options.partitions, "topic created"),
@@ -175,7 +175,7 @@ async fn look_up(producer: &Arc<Producer>, topic: &Topic, is_new: bool, limit: D
             .inner()
             .client()
             .fetch_metadata(Some(name.as_str()), limit)
-            .map_err(|error| client.trouble().explain(error, OPERATION))?;
+            .map_err(|error| client.trouble().explain(&error, OPERATION))?;
         let Some(found) = metadata
             .topics()
             .iter()

@@ -14,7 +14,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{callbacks::Callbacks, ledger::Position, placing};
+use super::{callbacks::Callbacks, partition::Position, placing};
 use crate::client::lock;
 
 /// Carries out one commit at a time. The thread ends with this handle.

@@ -6,23 +6,23 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::SeqCst},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use cqi_core::{Error, Result, event::StartAt};
+use cqi_core::{Error, Result};
 use rdkafka::{
     Message as _,
     consumer::{BaseConsumer, Consumer as _, base_consumer::PartitionQueue},
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode as E,
 };
+use tokio::time::Instant;
 
 use super::{
-    callbacks::{Callbacks, Move, agree},
+    callbacks::Callbacks,
     committer::Committer,
     group::{Group, Phase},
-    ledger::{Clock, Position},
-    placing,
+    moment::Clock,
 };
 use crate::{
     client::{lock, millis, settings},
@@ -30,12 +30,8 @@ use crate::{
     record,
 };
 
-/// How often settled events are committed.
-const COMMIT_EVERY: Duration = Duration::from_millis(100);
-/// How long a commit may take that something waits for.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest sleep with something in hand, and without.
-const NAP: Duration = Duration::from_millis(100);
+pub(super) const NAP: Duration = Duration::from_millis(100);
 const SLEEP: Duration = Duration::from_secs(1);
 /// How many records are taken from one partition before the others have their turn.
 const TURN: usize = 256;
@@ -77,27 +73,27 @@ fn drive(group: &Arc<Group>) {
     }
 }
 
-struct Driver {
-    group: Arc<Group>,
-    queues: Vec<(i32, PartitionQueue<Callbacks>)>,
-    consumer: Arc<BaseConsumer<Callbacks>>,
+pub(super) struct Driver {
+    pub(super) group: Arc<Group>,
+    pub(super) queues: Vec<(i32, PartitionQueue<Callbacks>)>,
+    pub(super) consumer: Arc<BaseConsumer<Callbacks>>,
     /// Partitions for which the group may have no position yet.
-    unplaced: Vec<i32>,
+    pub(super) unplaced: Vec<i32>,
     /// Whether the group was there before; then a partition it does not know is new itself.
-    existed: bool,
-    committer: Committer,
+    pub(super) existed: bool,
+    pub(super) committer: Committer,
     /// The partitions of the commit on its way.
-    commit: Option<Vec<i32>>,
-    committed_at: Instant,
+    pub(super) commit: Option<Vec<i32>>,
+    pub(super) committed_at: Instant,
     /// How the last one ended.
-    committed: KafkaResult<()>,
+    pub(super) committed: KafkaResult<()>,
     /// Since when a revoked partition waits for what is out.
-    moving: Option<Instant>,
+    pub(super) moving: Option<Instant>,
     /// Not before then is a question repeated that failed.
-    retry_at: Instant,
-    aside_at: Instant,
+    pub(super) retry_at: Instant,
+    pub(super) aside_at: Instant,
     /// Until then no further error is noted.
-    quiet_until: Instant,
+    pub(super) quiet_until: Instant,
 }
 
 impl Driver {
@@ -123,7 +119,7 @@ impl Driver {
             .set("fetch.error.backoff.ms", "100");
         let mut consumer: BaseConsumer<Callbacks> = config
             .create_with_context(Callbacks::default())
-            .map_err(|error| from_client(error, CONSUME))?;
+            .map_err(|error| from_client(&error, CONSUME))?;
         let driver = thread::current();
         consumer.set_nonempty_callback(move || driver.unpark());
         let now = Instant::now();
@@ -168,65 +164,15 @@ impl Driver {
     fn subscribe(&self) -> Result<()> {
         self.consumer
             .subscribe(&[self.group.topic.as_str()])
-            .map_err(|error| from_client(error, CONSUME))
+            .map_err(|error| from_client(&error, CONSUME))
     }
 
-    fn callbacks(&self) -> &Callbacks {
+    pub(super) fn callbacks(&self) -> &Callbacks {
         self.consumer.context()
     }
 
-    /// Finds out whether the group exists.
-    fn survey(&mut self) -> Result<()> {
-        while !self.group.try_end() {
-            let topic = &self.group.topic;
-            let asked = placing::partitions(&self.consumer, topic)
-                .and_then(|partitions| placing::committed(&self.consumer, topic, &partitions));
-            match asked {
-                Ok(all) => {
-                    self.unplaced = all
-                        .iter()
-                        .filter(|(_, at)| at.is_none())
-                        .map(|(partition, _)| *partition)
-                        .collect();
-                    self.existed = self.unplaced.len() < all.len();
-                    self.ready_if_placed();
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.complain(&error)?;
-                    thread::park_timeout(NAP);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn ready_if_placed(&mut self) {
-        if self.unplaced.is_empty() {
-            self.existed = true;
-            self.group.set_ready();
-        }
-    }
-
-    /// While the group comes into being, other members place the partitions they got.
-    fn place_rest(&mut self) {
-        let now = Instant::now();
-        if self.unplaced.is_empty() || now < self.retry_at {
-            return;
-        }
-        self.retry_at = now + NAP;
-        if let Ok(all) = placing::committed(&self.consumer, &self.group.topic, &self.unplaced) {
-            self.unplaced = all
-                .into_iter()
-                .filter(|(_, at)| at.is_none())
-                .map(|(partition, _)| partition)
-                .collect();
-            self.ready_if_placed();
-        }
-    }
-
     /// Lets the client make its calls. Returns whether it did anything.
-    fn serve(&mut self) -> Result<bool> {
+    pub(super) fn serve(&mut self) -> Result<bool> {
         let mut busy = false;
         loop {
             let calls = self.callbacks().calls.load(SeqCst);
@@ -253,6 +199,7 @@ impl Driver {
                     .into_iter()
                     .for_each(|partition| state.ledger.commit_again(partition));
             }
+            tracing::trace!(group = self.group.id, ?ended, "committed");
             self.committed = ended;
         }
         Ok(busy)
@@ -306,179 +253,6 @@ impl Driver {
         }
     }
 
-    /// Carries out what the group has decided about partitions.
-    fn shift(&mut self) {
-        loop {
-            let now = Instant::now();
-            let change = lock(&self.callbacks().moves).front().cloned();
-            let done = match &change {
-                None => return,
-                Some(Move::Assign(partitions)) => now >= self.retry_at && self.assign(partitions),
-                Some(Move::Revoke(partitions)) => self.revoke(partitions, now),
-            };
-            if !done {
-                return;
-            }
-            lock(&self.callbacks().moves).pop_front();
-        }
-    }
-
-    /// Begins to fetch from partitions. Returns whether that is done.
-    fn assign(&mut self, partitions: &[i32]) -> bool {
-        let change = Move::Assign(partitions.to_vec());
-        if partitions.is_empty() {
-            agree(&self.consumer, &change, &placing::list(&self.group.topic, &[]));
-            return true;
-        }
-        let positions = match self.place(partitions) {
-            Ok(positions) => positions,
-            Err(error) => {
-                tracing::debug!(group = self.group.id, %error, "positions are not known yet");
-                self.retry_at = Instant::now() + NAP;
-                return false;
-            }
-        };
-        {
-            let mut state = lock(&self.group.state);
-            for Position {
-                partition,
-                offset,
-                notes,
-            } in &positions
-            {
-                state.ledger.own(*partition, *offset, notes);
-            }
-        }
-        for partition in partitions {
-            self.queues.retain(|(own, _)| own != partition);
-            // Each has a queue of its own: what nobody has room for stays in the client, which then fetches no more.
-            if let Some(mut queue) = self
-                .consumer
-                .split_partition_queue(self.group.topic.as_str(), *partition)
-            {
-                let driver = thread::current();
-                queue.set_nonempty_callback(move || driver.unpark());
-                self.queues.push((*partition, queue));
-            }
-        }
-        if let Ok(list) = placing::positioned(&self.group.topic, &positions, false) {
-            agree(&self.consumer, &change, &list);
-        }
-        self.unplaced.retain(|partition| !partitions.contains(partition));
-        self.ready_if_placed();
-        true
-    }
-
-    /// Where `partitions` go on; those that have no position get one, which is committed before anything else happens.
-    fn place(&mut self, partitions: &[i32]) -> Result<Vec<Position>, KafkaError> {
-        let topic = self.group.topic.clone();
-        let start_at = if self.existed {
-            StartAt::Oldest
-        } else {
-            self.group.start_at
-        };
-        let (mut positions, mut firsts) = (Vec::new(), Vec::new());
-        for (partition, position) in placing::committed(&self.consumer, &topic, partitions)? {
-            match position {
-                Some(position) => positions.push(position),
-                None => firsts.push(placing::first(&self.consumer, &topic, partition, start_at)?),
-            }
-        }
-        if !firsts.is_empty() {
-            self.commit_now(&firsts)?;
-            positions.append(&mut firsts);
-        }
-        Ok(positions)
-    }
-
-    /// Lets go of partitions: what is out may still be settled for a while, then all is committed. Returns whether that
-    /// is done.
-    fn revoke(&mut self, partitions: &[i32], now: Instant) -> bool {
-        let lost = self.consumer.assignment_lost();
-        if !lost {
-            let since = *self.moving.get_or_insert(now);
-            let mut state = lock(&self.group.state);
-            partitions
-                .iter()
-                .for_each(|partition| state.ledger.stop(*partition));
-            let patient = now < since + self.group.options.handover_timeout && !state.closed;
-            state.draining = patient && state.ledger.is_out(Some(partitions), now);
-            if state.draining {
-                return false;
-            }
-            let positions = state.ledger.positions(Some(partitions), Clock::now());
-            // What is settled from now on would not be in the commit, and must not be said to be settled.
-            partitions
-                .iter()
-                .for_each(|partition| state.ledger.forget(*partition));
-            drop(state);
-            if let Err(error) = self.commit_now(&positions) {
-                tracing::warn!(group = self.group.id, %error, "partitions go on without the last commit: events come again");
-            }
-        }
-        self.moving = None;
-        let mut state = lock(&self.group.state);
-        partitions
-            .iter()
-            .for_each(|partition| state.ledger.forget(*partition));
-        drop(state);
-        self.queues.retain(|(own, _)| !partitions.contains(own));
-        let list = placing::list(&self.group.topic, partitions);
-        agree(&self.consumer, &Move::Revoke(partitions.to_vec()), &list);
-        true
-    }
-
-    /// Commits now and then.
-    fn keep_committed(&mut self) {
-        let now = Instant::now();
-        if self.commit.is_some() || now < self.committed_at + COMMIT_EVERY {
-            return;
-        }
-        let positions = lock(&self.group.state).ledger.positions(None, Clock::now());
-        if !positions.is_empty() {
-            self.start_commit(positions);
-        }
-    }
-
-    fn start_commit(&mut self, positions: Vec<Position>) {
-        let partitions = positions.iter().map(|position| position.partition).collect();
-        self.committed_at = Instant::now();
-        self.commit = Some(partitions);
-        self.committer.begin(positions);
-    }
-
-    /// Commits and waits for the answer. There is one commit at a time, so that answers are not taken for each other.
-    fn commit_now(&mut self, positions: &[Position]) -> Result<(), KafkaError> {
-        let until = Instant::now() + COMMIT_TIMEOUT;
-        let mut answer = Ok(());
-        while !positions.is_empty() {
-            if self.commit.is_some() {
-                let _ = self.answer(until)?; // of an earlier one: whatever it says, this one says more
-            }
-            self.start_commit(positions.to_vec());
-            answer = self.answer(until)?;
-            // While a group rebalances, its coordinator may refuse for a moment.
-            if answer.is_ok() || Instant::now() + NAP >= until {
-                break;
-            }
-            thread::sleep(NAP / 4);
-        }
-        answer
-    }
-
-    /// The answer to the commit on its way; an error when it does not come in time.
-    fn answer(&mut self, until: Instant) -> Result<KafkaResult<()>, KafkaError> {
-        loop {
-            if self.serve().is_err() || Instant::now() >= until {
-                return Err(KafkaError::ConsumerCommit(E::OperationTimedOut));
-            }
-            if self.commit.is_none() {
-                return Ok(std::mem::replace(&mut self.committed, Ok(())));
-            }
-            thread::park_timeout(Duration::from_millis(10));
-        }
-    }
-
     /// A member that nobody asks, with events that nobody runs, gives its partitions to members that are asked, and takes
     /// part again when it is asked itself.
     fn step_aside(&mut self) -> Result<()> {
@@ -512,7 +286,7 @@ impl Driver {
     ///
     /// # Errors
     /// The error, when this client cannot go on.
-    fn complain(&mut self, error: &KafkaError) -> Result<()> {
+    pub(super) fn complain(&mut self, error: &KafkaError) -> Result<()> {
         if let KafkaError::MessageConsumptionFatal(code) = error {
             return Err(from_code(*code, CONSUME));
         }
@@ -530,7 +304,7 @@ impl Driver {
         if !passing && Instant::now() >= self.quiet_until {
             self.quiet_until = Instant::now() + SLEEP; // the same again and again helps nobody
             lock(&self.group.state).error =
-                Some(from_client(error.clone(), CONSUME).with_context("group", &self.group.id));
+                Some(from_client(error, CONSUME).with_context("group", &self.group.id));
             self.group.tell_member();
         }
         Ok(())
@@ -555,31 +329,5 @@ impl Driver {
         }
         let longest = if calm && self.commit.is_none() { SLEEP } else { NAP };
         thread::park_timeout(due.map_or(longest, |due| longest.min(due.saturating_duration_since(now))));
-    }
-
-    /// Commits the last state and leaves the group.
-    fn end(mut self) {
-        let positions = {
-            let mut state = lock(&self.group.state);
-            let positions = state.ledger.positions(None, Clock::now());
-            state.ledger.clear(); // what is settled from now on is settled too late
-            positions
-        };
-        if !self.consumer.assignment_lost()
-            && let Err(error) = self.commit_now(&positions)
-        {
-            tracing::warn!(group = self.group.id, %error, "left without the last commit: events come again");
-        }
-        self.callbacks().closing.store(true, SeqCst);
-        for change in std::mem::take(&mut *lock(&self.callbacks().moves)) {
-            let (Move::Assign(partitions) | Move::Revoke(partitions)) = &change;
-            agree(
-                &self.consumer,
-                &change,
-                &placing::list(&self.group.topic, partitions),
-            );
-        }
-        self.queues.clear();
-        // Dropping the client leaves the group, and lasts until the broker has answered.
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{Arc, Mutex, OnceLock, atomic::AtomicUsize},
     thread::Thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cqi_core::{
@@ -12,11 +12,15 @@ use cqi_core::{
     event::{Redelivery, StartAt, Subscription},
     name::Topic,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{
     driver,
-    ledger::{Claim, Ledger, Lost},
+    ledger::Ledger,
+    partition::{Claim, Lost},
 };
 use crate::{client::lock, config::KafkaOptions};
 

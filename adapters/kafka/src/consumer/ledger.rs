@@ -6,12 +6,18 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     hash::BuildHasher as _,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cqi_core::event::{Event, Redelivery};
 
-use super::notes::{self, Note};
+pub(super) use tokio::time::Instant;
+
+use super::{
+    moment::Clock,
+    notes::{self, Note},
+    partition::{Claim, Entry, Lost, Partition, Position, State},
+};
 
 /// All partitions a member owns.
 #[derive(Debug, Default)]
@@ -27,71 +33,6 @@ pub(super) struct Ledger {
     due: Option<Instant>,
     keys: foldhash::fast::RandomState,
 }
-
-#[derive(Debug)]
-struct Partition {
-    /// Tells this ownership of the partition from earlier and later ones.
-    epoch: u64,
-    /// The next offset that is not fetched yet.
-    position: i64,
-    /// One past the last offset anything is known of beyond its being there.
-    touched: i64,
-    entries: BTreeMap<i64, Entry>,
-    /// What an earlier owner knew of events that are still to be fetched.
-    known: BTreeMap<i64, Note>,
-    /// Keys with an event that is out or coming back, by their hash, and the offsets that wait behind it.
-    busy: HashMap<u64, VecDeque<i64>, foldhash::fast::RandomState>,
-    /// Whether something was settled or noted since the last commit.
-    dirty: bool,
-    /// Whether it is about to move to another member: nothing is given out any more.
-    moving: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    event: Event,
-    key: Option<u64>,
-    /// Attempts that were made and count.
-    attempts: u32,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Can be given out.
-    Ready,
-    /// Behind another event of its key; then not before the moment.
-    Behind(Option<Instant>),
-    /// Comes back at the moment.
-    Delayed(Instant),
-    /// Given out under this number.
-    Leased {
-        number: u64,
-        until: Instant,
-        abandoned: bool,
-    },
-}
-
-/// One delivery's claim: partition, its epoch, offset, and the number it was given out under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
-    partition: i32,
-    epoch: u64,
-    offset: i64,
-    number: u64,
-}
-
-/// What is to be committed for a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) notes: String,
-}
-
-/// The claim's delivery is no longer ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lost;
 
 impl Ledger {
     pub(super) fn held(&self) -> usize {
@@ -160,7 +101,15 @@ impl Ledger {
             return false;
         };
         if offset < partition.position {
-            return false; // fetched before
+            // The client goes back only where the log it knew is gone: the topic was made anew, or lost its end.
+            tracing::warn!(
+                partition = number,
+                offset,
+                was = partition.position,
+                "the partition begins anew"
+            );
+            self.own(number, offset, "");
+            return self.insert(number, offset, event, clock);
         }
         partition.position = offset + 1;
         let mut note = Note::default();
@@ -390,6 +339,10 @@ impl Ledger {
         }
     }
 
+    pub(super) fn partitions(&self) -> Vec<i32> {
+        self.partitions.keys().copied().collect()
+    }
+
     /// Owns nothing any more.
     pub(super) fn clear(&mut self) {
         self.partitions.clear();
@@ -398,66 +351,5 @@ impl Ledger {
     }
 }
 
-impl Partition {
-    /// The entry of a delivery that is still out under this claim.
-    fn leased(&mut self, claim: Claim) -> Result<&mut Entry, Lost> {
-        let entry = self.entries.get_mut(&claim.offset);
-        entry
-            .filter(|entry| matches!(entry.state, State::Leased { number, .. } if number == claim.number))
-            .ok_or(Lost)
-    }
-
-    fn committed(&self, partition: i32, clock: Clock) -> Position {
-        let low = self.entries.keys().next().copied().unwrap_or(self.position);
-        let noted = self.entries.iter().map(|(offset, entry)| {
-            let (attempts, until) = match entry.state {
-                // Whoever takes over lets the deadline pass first; then this attempt has failed.
-                State::Leased { until, .. } => (entry.attempts.saturating_add(1), Some(until)),
-                State::Delayed(until) => (entry.attempts, Some(until)),
-                State::Behind(until) => (entry.attempts, until),
-                State::Ready => (entry.attempts, None),
-            };
-            let not_before = until.map_or(0, |until| clock.millis(until));
-            (*offset, Note { attempts, not_before })
-        });
-        let known = self
-            .known
-            .range(self.position..)
-            .map(|(offset, note)| (*offset, *note));
-        let notes = notes::encode(low, self.touched.max(low), noted.chain(known));
-        Position {
-            partition,
-            offset: low,
-            notes,
-        }
-    }
-}
-
-/// One moment on both clocks: this process's own, and the one all processes share as well as they can.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    pub(super) now: Instant,
-    pub(super) millis: u64,
-}
-
-impl Clock {
-    pub(super) fn now() -> Self {
-        Self {
-            now: Instant::now(),
-            millis: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
-        }
-    }
-
-    /// The moment on this process's clock, if it is still to come.
-    fn instant(self, millis: u64) -> Option<Instant> {
-        let wait = millis.checked_sub(self.millis).filter(|wait| *wait > 0)?;
-        self.now.checked_add(Duration::from_millis(wait))
-    }
-
-    /// The moment on the shared clock.
-    fn millis(self, at: Instant) -> u64 {
-        let wait = at.saturating_duration_since(self.now).as_millis();
-        self.millis
-            .saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,11 +17,11 @@ use cqi_core::{
     Error, Result,
     event::{Acker, Deliveries, Delivery, Redelivery},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     group::{Group, Phase},
-    ledger::Claim,
+    partition::Claim,
 };
 use crate::client::lock;
 

@@ -6,11 +6,15 @@
 
 mod callbacks;
 mod committer;
+mod committing;
 mod driver;
 mod group;
 mod ledger;
 mod member;
+mod moment;
+mod moving;
 mod notes;
+mod partition;
 mod placing;
 
 pub(crate) use self::{group::Group, member::Member};

@@ -13,7 +13,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{callbacks::Callbacks, ledger::Position};
+use super::{callbacks::Callbacks, partition::Position};
 
 /// How long one question to the brokers may take.
 const ANSWER: Duration = Duration::from_secs(2);

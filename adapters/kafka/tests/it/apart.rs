@@ -1,7 +1,13 @@
 //! The suite once more, with every member on a connection of its own, as if each were another process: what one bus
 //! settles among its own subscriptions has to go through Kafka's group protocol here, with real rebalances.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    panic::catch_unwind,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 use cqi_core::{
     Result,
@@ -77,7 +83,7 @@ impl EventBusHarness for Members {
         // A member waits for its share until the others have heard of it.
         Profile::real()
             .quick()
-            .with_quiet(std::time::Duration::from_secs(3))
+            .with_quiet(std::time::Duration::from_millis(1500))
     }
 
     fn missing(&self) -> Option<String> {
@@ -85,36 +91,46 @@ impl EventBusHarness for Members {
     }
 }
 
-macro_rules! cases {
-    ($($name:ident),* $(,)?) => {
-        $(#[test]
-        fn $name() {
-            check(&Members, stringify!($name));
-        })*
-    };
-}
+/// The cases that are about members.
+const CASES: [&str; 22] = [
+    "many_publishers_many_members",
+    "an_acked_event_never_returns",
+    "a_storm_of_nacks_loses_nothing",
+    "a_released_event_returns_with_no_attempt_counted",
+    "an_unsettled_event_returns_after_its_deadline",
+    "extending_keeps_a_slow_delivery",
+    "a_delivery_can_be_settled_after_leaving",
+    "the_last_member_gets_what_vanished_members_held",
+    "a_waiting_member_gets_what_others_do_not_settle",
+    "order_holds_per_key_under_many_members",
+    "strict_order_holds_across_a_retry",
+    "strict_order_holds_across_a_lost_member",
+    "members_of_a_group_share",
+    "a_late_member_gets_its_share",
+    "a_leaving_member_hands_over",
+    "members_come_and_go_during_flow",
+    "subscribing_and_leaving_many_times_loses_nothing",
+    "reopened_subscriptions_go_on_where_they_were",
+    "concurrency_and_keys_are_respected",
+    "a_slow_handler_keeps_its_event",
+    "stopping_waits_for_running_handlers",
+    "handlers_cut_at_shutdown_hand_their_events_back",
+];
 
-cases! {
-    many_publishers_many_members,
-    an_acked_event_never_returns,
-    a_storm_of_nacks_loses_nothing,
-    a_released_event_returns_with_no_attempt_counted,
-    an_unsettled_event_returns_after_its_deadline,
-    extending_keeps_a_slow_delivery,
-    a_delivery_can_be_settled_after_leaving,
-    the_last_member_gets_what_vanished_members_held,
-    a_waiting_member_gets_what_others_do_not_settle,
-    order_holds_per_key_under_many_members,
-    strict_order_holds_across_a_retry,
-    strict_order_holds_across_a_lost_member,
-    members_of_a_group_share,
-    a_late_member_gets_its_share,
-    a_leaving_member_hands_over,
-    members_come_and_go_during_flow,
-    subscribing_and_leaving_many_times_loses_nothing,
-    reopened_subscriptions_go_on_where_they_were,
-    concurrency_and_keys_are_respected,
-    a_slow_handler_keeps_its_event,
-    stopping_waits_for_running_handlers,
-    handlers_cut_at_shutdown_hand_their_events_back,
+#[test]
+fn bus_18_the_cases_about_members_hold_across_processes() {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    // They wait most of the time, so they run side by side.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(name) = CASES.get(next.fetch_add(1, SeqCst)) {
+                    if catch_unwind(|| check(&Members, name)).is_err() {
+                        failed.lock().unwrap().push(*name);
+                    }
+                }
+            });
+        }
+    });
+    assert!(failed.lock().unwrap().is_empty(), "{failed:?}");
 }

@@ -20,12 +20,12 @@ impl EventBusHarness for Kafka {
         Ok(Arc::new(KafkaBus::connect(options(server)).await?))
     }
 
-    fn profile(&self) -> Profile {
-        Profile::real()
+    fn adapter(&self) -> &'static str {
+        "Kafka"
     }
 
-    fn adapter(&self) -> &'static str {
-        "kafka"
+    fn profile(&self) -> Profile {
+        Profile::real()
     }
 
     fn missing(&self) -> Option<String> {

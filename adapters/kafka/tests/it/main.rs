@@ -4,5 +4,8 @@
 
 mod apart;
 mod conformance;
+mod faults;
+mod foreign;
 mod guessed;
+mod perf;
 mod support;

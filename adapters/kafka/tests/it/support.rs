@@ -18,6 +18,10 @@ pub(crate) fn options_of(url: &str) -> KafkaOptions {
     };
     KafkaOptions {
         session_timeout: Duration::from_secs(6),
+        // The machine has other work too.
+        connection_timeout: Duration::from_secs(20),
+        publish_timeout: Duration::from_secs(15),
+        join_timeout: Duration::from_secs(40),
         ..KafkaOptions::try_from(&config).expect("a URL of Kafka")
     }
 }
