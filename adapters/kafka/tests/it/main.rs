@@ -7,5 +7,4 @@ mod conformance;
 mod faults;
 mod foreign;
 mod guessed;
-mod perf;
 mod support;
