@@ -25,14 +25,22 @@ async fn f_bus_01_an_event_the_broker_refused_is_not_ok_because_a_later_one_was_
     })
     .await
     .unwrap();
-    let event = || Event::builder(topic.clone()).key("k").payload("x").build().unwrap();
+    let event = || {
+        Event::builder(topic.clone())
+            .key("k")
+            .payload("x")
+            .build()
+            .unwrap()
+    };
     // Topic and producer are known from here on: what comes is sent at once.
     bus.publish(event()).await.unwrap();
     cluster.request_errors(
         RDKafkaApiKey::Produce,
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION],
     );
-    cluster.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
+    cluster
+        .broker_round_trip_time(1, Duration::from_millis(300))
+        .unwrap();
     let first = bus.publish(event());
     let second = async {
         // Into the round trip of the first: they are two requests.
