@@ -46,6 +46,7 @@ async fn disk_full(broker: Broker) {
         publishers: 8,
         events: 400,
         payload: 4_096,
+        insist: true,
         ..Load::default()
     };
     finish(before.start(&bus, &topic, &log), &log).await;
@@ -54,9 +55,11 @@ async fn disk_full(broker: Broker) {
     let full = Load {
         events: 80,
         payload: 16_384,
+        insist: false,
         ..before.clone()
     };
     finish(full.start(&bus, &topic, &log), &log).await;
+    // What was published before was acknowledged in the end.
     let (refused, unknown) = (log.count(Outcome::Failed), log.count(Outcome::Unknown));
     let slowest = log.slowest();
     let while_full = format!("{:?}", log.errors());

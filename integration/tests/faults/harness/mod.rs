@@ -20,7 +20,7 @@ pub(crate) use self::{
     consume::{Member, Seen, options, read_all},
     disk::Disk,
     line::Line,
-    load::{Load, event, finish},
+    load::{Load, afterwards, event, finish},
     log::{Log, Outcome},
     python::{has_python, python},
     stored::of_partitions,
