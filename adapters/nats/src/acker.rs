@@ -36,7 +36,13 @@ pub(crate) struct NatsAcker {
 }
 
 impl NatsAcker {
-    pub(crate) fn new(group: Arc<Group>, reply: Subject, sequence: u64, released: u32, since: Instant) -> Self {
+    pub(crate) fn new(
+        group: Arc<Group>,
+        reply: Subject,
+        sequence: u64,
+        released: u32,
+        since: Instant,
+    ) -> Self {
         let until = AtomicU64::new(group.shared.nanos(since + group.deadline()));
         Self {
             group,
@@ -106,7 +112,9 @@ impl Acker for NatsAcker {
                 refused(Duration::ZERO)
             }
         };
-        self.settle(how, false).await.map_err(|error| error.with_operation("event_bus.nack"))
+        self.settle(how, false)
+            .await
+            .map_err(|error| error.with_operation("event_bus.nack"))
     }
 
     async fn extend(&self) -> Result<()> {
@@ -119,7 +127,8 @@ impl Acker for NatsAcker {
             .tell(self.reply.clone(), None, progress, within)
             .await
             .map_err(|error| error.with_operation("event_bus.extend"))?;
-        self.until.store(self.shared().nanos(now + self.group.deadline()), Release);
+        self.until
+            .store(self.shared().nanos(now + self.group.deadline()), Release);
         Ok(())
     }
 }

@@ -75,7 +75,8 @@ impl NatsBus {
             .map_err(|error| error.with_operation("event_bus.connect"))?;
         if facts.duplicate_window < options.publish_timeout {
             tracing::warn!(
-                stream = options.stream.name, window_s = facts.duplicate_window.as_secs(),
+                stream = options.stream.name,
+                window_s = facts.duplicate_window.as_secs(),
                 "the stream's duplicate window is shorter than publishing may take: a repeated event may be stored twice"
             );
         }
@@ -117,7 +118,10 @@ impl Shared {
         let facts = stream::ensure(&self.link, &self.options.stream, self.options.publish_timeout).await?;
         let before = std::mem::replace(&mut *lock(&self.facts), facts.clone());
         if before.created != facts.created {
-            tracing::error!(stream = self.options.stream.name, "the stream was made anew: events it held are lost");
+            tracing::error!(
+                stream = self.options.stream.name,
+                "the stream was made anew: events it held are lost"
+            );
             for group in lock(&self.groups).values() {
                 group.give_up(error::gone("the stream was deleted"));
             }
@@ -130,7 +134,11 @@ impl Shared {
     }
 
     /// A member more for the group of this consumer, and its number.
-    pub(crate) fn enter(self: &Arc<Self>, consumer: String, subscription: &Subscription) -> (Arc<Group>, u64) {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        consumer: String,
+        subscription: &Subscription,
+    ) -> (Arc<Group>, u64) {
         let member = self.next_member.fetch_add(1, AcqRel);
         let mut groups = lock(&self.groups);
         let group = groups.entry(consumer).or_insert_with_key(|consumer| {
@@ -161,7 +169,9 @@ impl Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("link", &self.link).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
     }
 }
 
@@ -170,7 +180,11 @@ impl EventBus for NatsBus {
     fn capabilities(&self) -> Capabilities {
         let facts = self.0.facts();
         Capabilities {
-            durability: if facts.on_disk { Durability::ProcessCrash } else { Durability::Memory },
+            durability: if facts.on_disk {
+                Durability::ProcessCrash
+            } else {
+                Durability::Memory
+            },
             order: Order::PerKey,
             delayed_redelivery: true,
             dedup_window: Some(facts.duplicate_window).filter(|window| !window.is_zero()),
@@ -192,11 +206,14 @@ impl EventBus for NatsBus {
         self.0.check_open().map_err(refused)?;
         if subscription.ack_deadline.is_zero() {
             return Err(refused(
-                Error::invalid_input("ack deadline must not be zero").with_context("topic", &subscription.topic),
+                Error::invalid_input("ack deadline must not be zero")
+                    .with_context("topic", &subscription.topic),
             ));
         }
         let name = consumer::name(&self.0.options.durable, &subscription);
-        let deliveries = NatsDeliveries::join(&self.0, name, subscription).await.map_err(refused)?;
+        let deliveries = NatsDeliveries::join(&self.0, name, subscription)
+            .await
+            .map_err(refused)?;
         Ok(Box::new(deliveries))
     }
 
@@ -224,7 +241,9 @@ impl EventBus for NatsBus {
         let _ = tokio::time::timeout_at(end, shared.tasks.wait()).await;
         // An answer to the last request proves that the server has read all that was sent before, acknowledgements too.
         if shared.link.is_up()
-            && let Err(error) = shared.look_at_stream(end.saturating_duration_since(Instant::now())).await
+            && let Err(error) = shared
+                .look_at_stream(end.saturating_duration_since(Instant::now()))
+                .await
         {
             tracing::debug!(error = %error, "closing without the server's last answer");
         }
@@ -234,8 +253,18 @@ impl EventBus for NatsBus {
                 shared.link.ended().await;
             }
         };
-        if timeout(end.saturating_duration_since(Instant::now()).max(Duration::from_millis(200)), drain).await.is_err() {
-            tracing::warn!(server = shared.link.server(), "the connection to NATS did not close in time");
+        if timeout(
+            end.saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(200)),
+            drain,
+        )
+        .await
+        .is_err()
+        {
+            tracing::warn!(
+                server = shared.link.server(),
+                "the connection to NATS did not close in time"
+            );
         }
         Ok(())
     }

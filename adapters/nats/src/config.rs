@@ -121,7 +121,9 @@ impl NatsOptions {
             found.servers.push(bare.parse().map_err(|_| refused())?);
         }
         if found.servers.is_empty() {
-            return Err(Error::invalid_input("no NATS server is configured").with_context("key", "event_bus.servers"));
+            return Err(
+                Error::invalid_input("no NATS server is configured").with_context("key", "event_bus.servers")
+            );
         }
         Ok(found)
     }
@@ -140,7 +142,9 @@ impl NatsOptions {
         .into_iter()
         .find(|(_, duration)| duration.is_zero());
         let valid_name = |name: &str| {
-            name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) && name.len() <= 200
+            name.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+                && name.len() <= 200
         };
         let why = if let Some((name, _)) = zero {
             format!("{name} must not be zero")
@@ -177,7 +181,13 @@ impl fmt::Display for Addresses {
     /// `host:port` of each server.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, server) in self.servers.iter().enumerate() {
-            write!(f, "{}{}:{}", if n == 0 { "" } else { "," }, server.host(), server.port())?;
+            write!(
+                f,
+                "{}{}:{}",
+                if n == 0 { "" } else { "," },
+                server.host(),
+                server.port()
+            )?;
         }
         Ok(())
     }
@@ -241,7 +251,13 @@ mod tests {
 
     #[test]
     fn bad_urls_are_refused_without_repeating_them() {
-        for bad in ["", "kafka://a:1", "nats://app:CANARY@", "ws://a", "nats://app:CANARY@a:99999"] {
+        for bad in [
+            "",
+            "kafka://a:1",
+            "nats://app:CANARY@",
+            "ws://a",
+            "nats://app:CANARY@a:99999",
+        ] {
             let error = NatsOptions::new(bad).addresses().err().unwrap();
             assert!(error.is_invalid_input(), "{bad}");
             assert!(!error.to_string().contains("CANARY"), "{error}");
@@ -258,9 +274,15 @@ mod tests {
         config.stream.name = "OTHER".into();
         let options = NatsOptions::from(&config);
         assert_eq!(options.addresses().unwrap().to_string(), "localhost:4222");
-        assert_eq!((options.user.as_str(), options.stream.name.as_str()), ("app", "OTHER"));
+        assert_eq!(
+            (options.user.as_str(), options.stream.name.as_str()),
+            ("app", "OTHER")
+        );
         assert!(options.stream.duplicate_window > Duration::from_secs(240));
         config.url = "nats://b:1,nats://c:2".into();
-        assert_eq!(NatsOptions::from(&config).addresses().unwrap().to_string(), "b:1,c:2");
+        assert_eq!(
+            NatsOptions::from(&config).addresses().unwrap().to_string(),
+            "b:1,c:2"
+        );
     }
 }

@@ -21,7 +21,11 @@ const GROUP_KEY: &str = "cqi-group";
 
 /// The name of a group's consumer: readable, and different for every group and topic.
 pub(crate) fn name(durable: &str, subscription: &Subscription) -> String {
-    let group = if durable.is_empty() { subscription.group.as_str() } else { durable };
+    let group = if durable.is_empty() {
+        subscription.group.as_str()
+    } else {
+        durable
+    };
     let event_type = subscription.topic.event_type();
     let name = format!("{group}-{event_type}"); // an event type has no hyphen
     if name.len() <= MAX_NAME {
@@ -69,7 +73,11 @@ pub(crate) async fn ensure(
 ) -> Result<u64> {
     let (stream, within) = (options.stream.name.as_str(), options.publish_timeout);
     let wanted = wanted(options, name, subscription, begin);
-    let place = |error: Error| link.at(error.with_context("consumer", name).with_context("topic", &subscription.topic));
+    let place = |error: Error| {
+        link.at(error
+            .with_context("consumer", name)
+            .with_context("topic", &subscription.topic))
+    };
     // Twice, as other members may create or delete it in between.
     for _ in 0..2 {
         if let Some(info) = look(link, stream, name, within).await? {
@@ -156,7 +164,11 @@ fn check(info: &Info, wanted: &Config) -> Result<()> {
     let (own, group) = (&info.config, wanted.metadata.get(GROUP_KEY));
     let why = if own.filter_subject != wanted.filter_subject {
         format!("reads {:?}", own.filter_subject)
-    } else if own.metadata.get(GROUP_KEY).is_some_and(|other| Some(other) != group) {
+    } else if own
+        .metadata
+        .get(GROUP_KEY)
+        .is_some_and(|other| Some(other) != group)
+    {
         "belongs to another consumer group: use another durable name".to_owned()
     } else if own.deliver_subject.is_some() {
         "is a push consumer".to_owned()
@@ -182,12 +194,26 @@ mod tests {
 
     #[test]
     fn b_14_names_are_valid_and_different() {
-        assert_eq!(name("", &subscription("positions", "price_updated")), "positions-price_updated");
-        assert_eq!(name("mine", &subscription("positions", "price_updated")), "mine-price_updated");
-        let long = |last: &str| name("", &subscription(&"g".repeat(63), &format!("{}{last}", "t".repeat(198))));
+        assert_eq!(
+            name("", &subscription("positions", "price_updated")),
+            "positions-price_updated"
+        );
+        assert_eq!(
+            name("mine", &subscription("positions", "price_updated")),
+            "mine-price_updated"
+        );
+        let long = |last: &str| {
+            name(
+                "",
+                &subscription(&"g".repeat(63), &format!("{}{last}", "t".repeat(198))),
+            )
+        };
         assert_eq!(long("a").len(), MAX_NAME);
         assert_ne!(long("a"), long("b"));
-        assert_ne!(name("", &subscription("a-b", "c")), name("", &subscription("a", "b_c")));
+        assert_ne!(
+            name("", &subscription("a-b", "c")),
+            name("", &subscription("a", "b_c"))
+        );
     }
 
     #[test]

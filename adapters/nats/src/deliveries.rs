@@ -1,13 +1,6 @@
 //! A member of a group.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use cqi_core::{
@@ -41,7 +34,11 @@ pub(crate) struct NatsDeliveries {
 }
 
 impl NatsDeliveries {
-    pub(crate) async fn join(shared: &Arc<Shared>, consumer: String, subscription: Subscription) -> Result<Self> {
+    pub(crate) async fn join(
+        shared: &Arc<Shared>,
+        consumer: String,
+        subscription: Subscription,
+    ) -> Result<Self> {
         let opened = shared.link.opened();
         // From here on it is a member, which leaves when it is dropped, also by what follows failing.
         let (group, number) = shared.enter(consumer, &subscription);
@@ -82,8 +79,12 @@ impl NatsDeliveries {
         let Shared { link, options, .. } = &*self.group.shared;
         let max_payload = link.client().max_payload();
         let pull = self.group.with_inbox(|inbox| inbox.pull(max, max_payload));
-        let Some((subject, reply, request)) = pull else { return Ok(()) };
-        let told = link.tell(subject, Some(reply), request, options.publish_timeout).await;
+        let Some((subject, reply, request)) = pull else {
+            return Ok(());
+        };
+        let told = link
+            .tell(subject, Some(reply), request, options.publish_timeout)
+            .await;
         if told.is_err() {
             self.group.with_inbox(|inbox| inbox.not_sent(max));
         }
@@ -138,7 +139,9 @@ impl NatsDeliveries {
     /// keep messages from others.
     fn should_pull_ahead(&self, max: usize) -> bool {
         let quick = (self.group.deadline() / 10).min(Duration::from_millis(250));
-        self.group.with_inbox(|inbox| inbox.pulled.elapsed() < quick && inbox.runs_low(max)).unwrap_or(false)
+        self.group
+            .with_inbox(|inbox| inbox.pulled.elapsed() < quick && inbox.runs_low(max))
+            .unwrap_or(false)
     }
 
     async fn deliver(&mut self, max: usize) -> Result<Vec<Delivery>> {
@@ -164,7 +167,8 @@ impl Deliveries for NatsDeliveries {
                 return None;
             }
             let connection = *self.opened.borrow();
-            let step = poll_fn(|context| Poll::Ready(group.step(context, connection, self.number, max))).await;
+            let step =
+                poll_fn(|context| Poll::Ready(group.step(context, connection, self.number, max))).await;
             let done = match step {
                 Ok(Step::Take) => match self.deliver(max).await {
                     Ok(deliveries) if deliveries.is_empty() => Ok(()), // others were faster
@@ -180,7 +184,9 @@ impl Deliveries for NatsDeliveries {
                 Ok(()) => {}
                 Err(_) if self.shared().is_closed() => return None,
                 Err(error) => {
-                    let error = error.with_operation("event_bus.next").with_context("topic", group.topic());
+                    let error = error
+                        .with_operation("event_bus.next")
+                        .with_context("topic", group.topic());
                     return Some(Err(error));
                 }
             }

@@ -20,7 +20,8 @@ pub(crate) fn connect(error: &ConnectError) -> Error {
             Error::temporary("the NATS server's host name cannot be resolved").with_code(Code::Unavailable)
         }
         ConnectErrorKind::TimedOut => {
-            Error::temporary("no NATS server answers there in time: check host and port").with_code(Code::Unavailable)
+            Error::temporary("no NATS server answers there in time: check host and port")
+                .with_code(Code::Unavailable)
         }
         ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => Error::temporary(format!(
             "the NATS server cannot be reached: check that it runs, host and port{because}"
@@ -61,7 +62,8 @@ fn cause(error: &dyn std::error::Error) -> String {
 
 /// There is no connection; nothing was sent.
 pub(crate) fn down() -> Error {
-    Error::temporary("the NATS server cannot be reached; the connection is being opened anew").with_code(Code::Unavailable)
+    Error::temporary("the NATS server cannot be reached; the connection is being opened anew")
+        .with_code(Code::Unavailable)
 }
 
 /// The connection was lost between sending and the answer.
@@ -88,7 +90,8 @@ pub(crate) fn request(error: &RequestError) -> Error {
     match error.kind() {
         RequestErrorKind::NoResponders => nobody(),
         RequestErrorKind::MaxPayloadExceeded => {
-            Error::invalid_input(format!("event with its headers is too large{}", cause(error))).with_code(Code::TooLarge)
+            Error::invalid_input(format!("event with its headers is too large{}", cause(error)))
+                .with_code(Code::TooLarge)
         }
         RequestErrorKind::InvalidSubject => Error::invalid_input("subject breaks NATS' rules"),
         RequestErrorKind::TimedOut | RequestErrorKind::Other => lost(),
@@ -97,9 +100,17 @@ pub(crate) fn request(error: &RequestError) -> Error {
 
 /// JetStream answered with an error. Nothing was stored.
 pub(crate) fn jetstream(error: &jetstream::Error) -> Error {
-    let text = |what: &str| format!("{what}: {} (JetStream {})", description(error), error.error_code().0);
+    let text = |what: &str| {
+        format!(
+            "{what}: {} (JetStream {})",
+            description(error),
+            error.error_code().0
+        )
+    };
     match error.error_code() {
-        ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => Error::new(Kind::NotFound, text("not there")),
+        ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => {
+            Error::new(Kind::NotFound, text("not there"))
+        }
         ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => no_jetstream(),
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
             Error::invalid_input(text("the stream takes no message of this size")).with_code(Code::TooLarge)
@@ -111,10 +122,10 @@ pub(crate) fn jetstream(error: &jetstream::Error) -> Error {
         | ErrorCode::INSUFFICIENT_RESOURCES
         | ErrorCode::STORAGE_RESOURCES_EXCEEDED
         | ErrorCode::MEMORY_RESOURCES_EXCEEDED
-        | ErrorCode::STREAM_STORE_FAILED => {
-            Error::temporary(text("the stream has no room: check its limits and the server's disk"))
-                .with_code(Code::Exhausted)
-        }
+        | ErrorCode::STREAM_STORE_FAILED => Error::temporary(text(
+            "the stream has no room: check its limits and the server's disk",
+        ))
+        .with_code(Code::Exhausted),
         _ if matches!(error.code(), 400..500) => {
             Error::permanent(text("JetStream refuses")).with_code(Code::FailedPrecondition)
         }

@@ -142,7 +142,8 @@ impl Group {
     pub(crate) async fn join(&self, subscription: Subscription) -> Result<()> {
         let begin = Begin::At(subscription.start_at);
         let deadline = u64::try_from(subscription.ack_deadline.as_nanos()).unwrap_or(u64::MAX);
-        self.ensure(&subscription, begin, stream_made(&self.shared)).await?;
+        self.ensure(&subscription, begin, stream_made(&self.shared))
+            .await?;
         self.deadline.store(deadline, Release);
         *lock(&self.subscription) = subscription;
         Ok(())
@@ -198,7 +199,13 @@ impl Group {
 
     /// Reads what has arrived, and says what a member that wants `max` messages has to do next. When that is waiting,
     /// `context` is woken for more.
-    pub(crate) fn step(&self, context: &Context<'_>, connection: u64, member: u64, max: usize) -> Result<Step> {
+    pub(crate) fn step(
+        &self,
+        context: &Context<'_>,
+        connection: u64,
+        member: u64,
+        max: usize,
+    ) -> Result<Step> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         // What arrived while nobody read may be as old as that.
@@ -207,7 +214,9 @@ impl Group {
             state.inbox = None;
             return Err(error);
         }
-        let Some(inbox) = &mut state.inbox else { return Ok(Step::Open) };
+        let Some(inbox) = &mut state.inbox else {
+            return Ok(Step::Open);
+        };
         if inbox.connection < connection {
             inbox.forget_pulls(connection);
         }
@@ -257,9 +266,15 @@ impl Group {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
             let share = share(&state.members, member);
-            state.inbox.as_mut().map(|inbox| inbox.take(share, max)).unwrap_or_default()
+            state
+                .inbox
+                .as_mut()
+                .map(|inbox| inbox.take(share, max))
+                .unwrap_or_default()
         };
-        held.into_iter().filter_map(|held| self.deliver(held, now)).collect()
+        held.into_iter()
+            .filter_map(|held| self.deliver(held, now))
+            .collect()
     }
 
     /// A message as a delivery, unless it is no longer ours.
@@ -272,10 +287,18 @@ impl Group {
         } = held;
         let (reply, released) = (message.reply.take()?, released?);
         if now.duration_since(since) >= self.deadline() {
-            tracing::debug!(consumer = self.consumer, "a message waited past its deadline and is left to others");
+            tracing::debug!(
+                consumer = self.consumer,
+                "a message waited past its deadline and is left to others"
+            );
             return None;
         }
-        let event = message::event(message, self.topic.clone(), &self.shared.options.stream.name, place);
+        let event = message::event(
+            message,
+            self.topic.clone(),
+            &self.shared.options.stream.name,
+            place,
+        );
         let attempt = place.delivered.saturating_sub(released).max(1);
         let acker = NatsAcker::new(Arc::clone(self), reply, place.sequence, released, since);
         Some(Delivery::new(event, attempt, Arc::new(acker)))
@@ -284,7 +307,9 @@ impl Group {
     /// Finds out how often the member's first `max` messages were released, where that matters.
     pub(crate) async fn look_up_releases(&self, member: u64, max: usize) -> Result<()> {
         let share = share(&lock(&self.state).members, member);
-        let unknown = self.with_inbox(|inbox| inbox.unknown(share, max)).unwrap_or_default();
+        let unknown = self
+            .with_inbox(|inbox| inbox.unknown(share, max))
+            .unwrap_or_default();
         if unknown.is_empty() {
             return Ok(());
         }
@@ -297,12 +322,19 @@ impl Group {
     }
 
     async fn releases(&self, sequence: u64) -> Result<u32> {
-        self.shared.released.count(&self.shared.link, &self.consumer, sequence).await
+        self.shared
+            .released
+            .count(&self.shared.link, &self.consumer, sequence)
+            .await
     }
 
     /// Notes that a delivery is released once more.
     pub(crate) async fn note_release(&self, sequence: u64, released: u32) {
-        let Shared { link, released: counts, .. } = &*self.shared;
+        let Shared {
+            link,
+            released: counts,
+            ..
+        } = &*self.shared;
         counts.note(link, &self.consumer, sequence, released + 1).await;
     }
 
@@ -336,7 +368,9 @@ impl Group {
     fn forsaken(&self, beat: Duration) -> Vec<Held> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let Some(inbox) = &mut state.inbox else { return Vec::new() };
+        let Some(inbox) = &mut state.inbox else {
+            return Vec::new();
+        };
         let now = Instant::now();
         if let Some(since) = &mut state.idle_since {
             if let Err(error) = inbox.read(&mut Context::from_waker(&state.waker), *since) {
@@ -344,7 +378,9 @@ impl Group {
             }
             *since = now;
         }
-        now.checked_sub(beat).map(|then| inbox.take_older(then)).unwrap_or_default()
+        now.checked_sub(beat)
+            .map(|then| inbox.take_older(then))
+            .unwrap_or_default()
     }
 
     /// Gives messages back that nobody has tried.
@@ -352,7 +388,11 @@ impl Group {
         if held.is_empty() {
             return;
         }
-        tracing::debug!(consumer = self.consumer, messages = held.len(), "handing back messages that were not taken");
+        tracing::debug!(
+            consumer = self.consumer,
+            messages = held.len(),
+            "handing back messages that were not taken"
+        );
         join_all(held.into_iter().map(async |held| {
             let Some(reply) = held.message.reply else { return };
             let released = match held.released {
@@ -368,7 +408,13 @@ impl Group {
 
     async fn look_at_floor(&self) {
         let Shared { link, options, .. } = &*self.shared;
-        let found = consumer::look(link, &options.stream.name, &self.consumer, options.publish_timeout).await;
+        let found = consumer::look(
+            link,
+            &options.stream.name,
+            &self.consumer,
+            options.publish_timeout,
+        )
+        .await;
         if let Ok(Some(info)) = found {
             self.floor.fetch_max(info.ack_floor.stream_sequence, AcqRel);
         }

@@ -65,7 +65,9 @@ pub(crate) fn read(headers: &HeaderMap) -> Vec<(&str, Cow<'_, str>)> {
         .filter_map(|(name, values)| {
             let name: &str = name.as_ref();
             let value = values.last()?.as_str();
-            let own = name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
+            let own = name
+                .get(..5)
+                .is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
             (!own).then(|| (name, decode(value).unwrap_or(Cow::Borrowed(value))))
         })
         .collect()
@@ -157,6 +159,9 @@ mod tests {
     fn nothing_panics_on_line_breaks() {
         let event = Event::builder(topic_name("a").unwrap()).content_type("a\r\nNats-Rollup: all");
         let headers = write(&event.build().unwrap());
-        assert_eq!(headers.get("content-type").unwrap().as_str(), "a%0D%0ANats-Rollup: all");
+        assert_eq!(
+            headers.get("content-type").unwrap().as_str(),
+            "a%0D%0ANats-Rollup: all"
+        );
     }
 }

@@ -54,7 +54,8 @@ impl Share {
     fn takes(self, held: &Held) -> bool {
         self.of == 1
             || held.place.delivered > 1
-            || headers::key(&held.message).is_none_or(|key| fnv1a(key.as_bytes()) % self.of as u64 == self.index as u64)
+            || headers::key(&held.message)
+                .is_none_or(|key| fnv1a(key.as_bytes()) % self.of as u64 == self.index as u64)
     }
 }
 
@@ -103,7 +104,11 @@ impl Inbox {
         Ok(Self {
             subscriber,
             reply: reply.into(),
-            request: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", shared.options.stream.name).into(),
+            request: format!(
+                "$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}",
+                shared.options.stream.name
+            )
+            .into(),
             buffer: VecDeque::new(),
             received: 0,
             open: 0,
@@ -129,7 +134,12 @@ impl Inbox {
     pub(crate) fn take(&mut self, share: Share, max: usize) -> Vec<Held> {
         let ready = |held: &Held| held.released.is_some() && share.takes(held);
         if share.of == 1 {
-            let ready = self.buffer.iter().take(max).take_while(|held| ready(held)).count();
+            let ready = self
+                .buffer
+                .iter()
+                .take(max)
+                .take_while(|held| ready(held))
+                .count();
             return self.buffer.drain(..ready).collect();
         }
         let mut taken = Vec::new();
@@ -145,7 +155,9 @@ impl Inbox {
 
     /// What arrived before this moment.
     pub(crate) fn take_older(&mut self, than: Instant) -> Vec<Held> {
-        let (old, young) = std::mem::take(&mut self.buffer).into_iter().partition(|held| held.since <= than);
+        let (old, young) = std::mem::take(&mut self.buffer)
+            .into_iter()
+            .partition(|held| held.since <= than);
         self.buffer = young;
         old.into()
     }
@@ -153,11 +165,18 @@ impl Inbox {
     /// Which of the first `max` messages of this share were delivered before, so that they may have been released.
     pub(crate) fn unknown(&self, share: Share, max: usize) -> Vec<u64> {
         let first = self.buffer.iter().filter(|held| share.takes(held)).take(max);
-        first.filter(|held| held.released.is_none()).map(|held| held.place.sequence).collect()
+        first
+            .filter(|held| held.released.is_none())
+            .map(|held| held.place.sequence)
+            .collect()
     }
 
     pub(crate) fn learn(&mut self, sequence: u64, released: u32) {
-        for held in self.buffer.iter_mut().filter(|held| held.place.sequence == sequence) {
+        for held in self
+            .buffer
+            .iter_mut()
+            .filter(|held| held.place.sequence == sequence)
+        {
             held.released.get_or_insert(released);
         }
     }
@@ -242,22 +261,35 @@ impl Inbox {
         match status.as_u16() {
             100 => return Ok(()),
             503 => return Err(error::gone("the group's consumer or the stream is missing")),
-            409 if description == "Consumer Deleted" => return Err(error::gone("the group's consumer was deleted")),
+            409 if description == "Consumer Deleted" => {
+                return Err(error::gone("the group's consumer was deleted"));
+            }
             // The ordinary ends of a pull, and those of a server that stops or hands over.
             404 | 408 => {}
             409 if !(description.starts_with("Exceeded") || description.contains("push based")) => {}
             409 if description == "Exceeded MaxWaiting" => {
-                return Err(Error::temporary("the group has too many members that wait").with_code(Code::Exhausted));
+                return Err(
+                    Error::temporary("the group has too many members that wait").with_code(Code::Exhausted)
+                );
             }
             _ => {
-                return Err(Error::permanent(format!("the server refuses to give out events: {description}"))
-                    .with_code(Code::FailedPrecondition));
+                return Err(Error::permanent(format!(
+                    "the server refuses to give out events: {description}"
+                ))
+                .with_code(Code::FailedPrecondition));
             }
         }
-        let left = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let left = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get("Nats-Pending-Messages"));
         let left = left.and_then(|left| left.as_str().parse().ok()).unwrap_or(0);
         self.open = self.open.saturating_sub(1);
-        self.expected = if self.open == 0 { 0 } else { self.expected.saturating_sub(left) };
+        self.expected = if self.open == 0 {
+            0
+        } else {
+            self.expected.saturating_sub(left)
+        };
         Ok(())
     }
 
@@ -270,9 +302,17 @@ impl Inbox {
         if self.open > 0 && shared.link.is_up() {
             let more = self.expected + SPARE;
             let filled = async {
-                self.subscriber.unsubscribe_after(self.received + more as u64).await.ok()?;
+                self.subscriber
+                    .unsubscribe_after(self.received + more as u64)
+                    .await
+                    .ok()?;
                 for _ in 0..more {
-                    shared.link.client().publish(self.reply.clone(), Bytes::new()).await.ok()?;
+                    shared
+                        .link
+                        .client()
+                        .publish(self.reply.clone(), Bytes::new())
+                        .await
+                        .ok()?;
                 }
                 while let Some(message) = self.subscriber.next().await {
                     if message.status.is_none() && message.reply.is_some() {
@@ -282,7 +322,9 @@ impl Inbox {
                 Some(())
             };
             if tokio::time::timeout(ENDING, filled).await.is_err() {
-                tracing::debug!("a subscription did not end in time; what was on its way comes back after its deadline");
+                tracing::debug!(
+                    "a subscription did not end in time; what was on its way comes back after its deadline"
+                );
             }
         }
         self.buffer.into()

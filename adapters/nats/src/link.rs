@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, HeaderMap, Message, Request, RequestErrorKind, Subject, connection::State};
+use async_nats::{
+    Client, ConnectOptions, HeaderMap, Message, Request, RequestErrorKind, Subject, connection::State,
+};
 use bytes::Bytes;
 use cqi_core::{Error, Result};
 use tokio::{
@@ -84,7 +86,9 @@ impl Link {
         };
         match opened {
             Ok(client) => Ok(Self { client, signals }),
-            Err(error) => Err(error.with_operation("event_bus.connect").with_context("server", &signals.server)),
+            Err(error) => Err(error
+                .with_operation("event_bus.connect")
+                .with_context("server", &signals.server)),
         }
     }
 
@@ -154,7 +158,13 @@ impl Link {
     /// Sends a message that has no answer.
     ///
     /// Cancel-safe: it is then either sent or not.
-    pub(crate) async fn tell(&self, subject: Subject, reply: Option<Subject>, payload: Bytes, within: Duration) -> Result<()> {
+    pub(crate) async fn tell(
+        &self,
+        subject: Subject,
+        reply: Option<Subject>,
+        payload: Bytes,
+        within: Duration,
+    ) -> Result<()> {
         if !self.is_up() {
             return Err(self.at(error::down()));
         }
@@ -186,7 +196,9 @@ impl Link {
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("server", &self.signals.server).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("server", &self.signals.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -229,7 +241,8 @@ impl Signals {
         lock(&self.refusals).iter().any(|text| {
             let text_lower = text.to_ascii_lowercase();
             text_lower.contains("permissions violation")
-                && (text.contains(&format!("\"{subject}\"")) || text_lower.contains("subscription to \"_inbox"))
+                && (text.contains(&format!("\"{subject}\""))
+                    || text_lower.contains("subscription to \"_inbox"))
         })
     }
 }
@@ -281,7 +294,10 @@ mod tests {
         assert!(second >= Duration::from_millis(40) && second <= Duration::from_millis(50));
         for attempts in [10, 100, usize::MAX] {
             let pause = reconnect_pause(attempts);
-            assert!(pause >= Duration::from_millis(800) && pause <= MAX_RECONNECT_PAUSE, "{pause:?}");
+            assert!(
+                pause >= Duration::from_millis(800) && pause <= MAX_RECONNECT_PAUSE,
+                "{pause:?}"
+            );
         }
     }
 }

@@ -49,7 +49,10 @@ impl Place {
 pub(crate) fn event(message: Message, topic: Topic, stream: &str, place: Place) -> Event {
     let values = message.headers.as_ref().map(headers::read).unwrap_or_default();
     let foreign_id = || {
-        let given = message.headers.as_ref()?.get_last(async_nats::header::NATS_MESSAGE_ID)?;
+        let given = message
+            .headers
+            .as_ref()?
+            .get_last(async_nats::header::NATS_MESSAGE_ID)?;
         EventId::parse(given.as_str()).ok()
     };
     // The same for every delivery of this message.
@@ -82,7 +85,13 @@ mod tests {
         ] {
             assert_eq!(Place::parse(reply), place, "{reply}");
         }
-        for bad in ["", "$JS.ACK.", "_INBOX.x", "$JS.ACK.S.c.x.17.9.1.0", "$JS.ACK.a.b.c.d.e.f.g.h"] {
+        for bad in [
+            "",
+            "$JS.ACK.",
+            "_INBOX.x",
+            "$JS.ACK.S.c.x.17.9.1.0",
+            "$JS.ACK.a.b.c.d.e.f.g.h",
+        ] {
             assert_eq!(Place::parse(bad), None, "{bad}");
         }
     }

@@ -27,7 +27,9 @@ struct Acknowledgement {
 /// Reads JetStream's answer to a published message.
 pub(crate) fn acknowledged(answer: &[u8]) -> Result<()> {
     match serde_json::from_slice(answer) {
-        Ok(Acknowledgement { error: Some(refusal), .. }) => Err(error::jetstream(&refusal)),
+        Ok(Acknowledgement {
+            error: Some(refusal), ..
+        }) => Err(error::jetstream(&refusal)),
         Ok(Acknowledgement { seq: Some(_), .. }) => Ok(()),
         _ => Err(Error::temporary("what answered is no JetStream stream").maybe_applied()),
     }
@@ -105,7 +107,11 @@ impl Shared {
         let subject = event.topic().as_str().into();
         let headers = Some(headers::write(event));
         let within = self.options.publish_timeout;
-        match self.link.ask(subject, headers, event.payload().clone(), within).await? {
+        match self
+            .link
+            .ask(subject, headers, event.payload().clone(), within)
+            .await?
+        {
             Some(answer) => acknowledged(&answer.payload)
                 .map(|()| Outcome::Stored)
                 .map_err(|error| self.link.at(error)),
@@ -120,7 +126,11 @@ fn finish(outcome: Result<Outcome>, event: &Event) -> Result<()> {
         Ok(Outcome::Nobody) => Err(error::nobody()),
         Err(error) => Err(error),
     }
-    .map_err(|error| error.with_operation("event_bus.publish").with_context("topic", event.topic()))
+    .map_err(|error| {
+        error
+            .with_operation("event_bus.publish")
+            .with_context("topic", event.topic())
+    })
 }
 
 #[cfg(test)]
@@ -133,7 +143,10 @@ mod tests {
         assert!(acknowledged(br#"{"stream":"S","seq":7,"duplicate":true}"#).is_ok());
         let full = br#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"S","seq":0}"#;
         let error = acknowledged(full).unwrap_err();
-        assert_eq!((error.is_temporary(), error.code()), (true, Some(Code::Exhausted)));
+        assert_eq!(
+            (error.is_temporary(), error.code()),
+            (true, Some(Code::Exhausted))
+        );
         for foreign in [&b"OK"[..], b"", b"{}", b"null"] {
             assert!(acknowledged(foreign).unwrap_err().may_have_applied());
         }

@@ -51,10 +51,15 @@ impl Released {
 
     /// How often the message was released by this consumer's members.
     pub(crate) async fn count(&self, link: &Link, consumer: &str, sequence: u64) -> Result<u32> {
-        let subject = format!("$JS.API.DIRECT.GET.{}.{}", self.stream, self.subject(consumer, sequence));
+        let subject = format!(
+            "$JS.API.DIRECT.GET.{}.{}",
+            self.stream,
+            self.subject(consumer, sequence)
+        );
         let answer = link.ask(subject.into(), None, Bytes::new(), self.within).await?;
         // Nobody answers before the first release of all.
-        let Some(found) = answer.filter(|answer| answer.status.is_none_or(|status| status == StatusCode::OK)) else {
+        let Some(found) = answer.filter(|answer| answer.status.is_none_or(|status| status == StatusCode::OK))
+        else {
             return Ok(0);
         };
         let count = std::str::from_utf8(&found.payload).ok();
@@ -102,7 +107,14 @@ impl Released {
             allow_direct: true,
             ..Config::default()
         };
-        match api::<Info>(link, &format!("STREAM.CREATE.{}", self.stream), &config, self.within).await? {
+        match api::<Info>(
+            link,
+            &format!("STREAM.CREATE.{}", self.stream),
+            &config,
+            self.within,
+        )
+        .await?
+        {
             Ok(_) => Ok(()),
             Err(refusal) if refusal.error_code() == ErrorCode::STREAM_NAME_EXIST => Ok(()),
             Err(refusal) => Err(error::jetstream(&refusal)),

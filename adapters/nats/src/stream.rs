@@ -26,13 +26,22 @@ pub(crate) async fn api<T: DeserializeOwned>(
     within: Duration,
 ) -> Result<Result<T, jetstream::Error>> {
     let strange = |error: serde_json::Error| {
-        link.at(Error::permanent("JetStream's answer cannot be read").with_code(Code::Undecodable).with_source(error))
+        link.at(Error::permanent("JetStream's answer cannot be read")
+            .with_code(Code::Undecodable)
+            .with_source(error))
     };
     let mut payload = serde_json::to_vec(payload).map_err(strange)?;
     if payload == b"null" {
         payload.clear(); // what asks for nothing must say nothing
     }
-    let answer = link.ask(format!("$JS.API.{what}").into(), None, Bytes::from(payload), within).await?;
+    let answer = link
+        .ask(
+            format!("$JS.API.{what}").into(),
+            None,
+            Bytes::from(payload),
+            within,
+        )
+        .await?;
     let answer = answer.ok_or_else(|| link.at(error::no_jetstream()))?;
     let refusal: Refusal = serde_json::from_slice(&answer.payload).map_err(strange)?;
     match refusal.error {
@@ -58,16 +67,22 @@ pub(crate) async fn ensure(link: &Link, options: &StreamOptions, within: Duratio
     if let Some(facts) = look(link, options, within).await? {
         return Ok(facts);
     }
-    let created = api::<Info>(link, &format!("STREAM.CREATE.{}", options.name), &config(options), within).await?;
+    let created = api::<Info>(
+        link,
+        &format!("STREAM.CREATE.{}", options.name),
+        &config(options),
+        within,
+    )
+    .await?;
     match created {
         Ok(info) => {
             tracing::info!(server = link.server(), stream = options.name, "stream created");
             facts(info, options)
         }
         // Another process was faster, with limits of its own.
-        Err(refusal) if refusal.error_code() == ErrorCode::STREAM_NAME_EXIST => {
-            look(link, options, within).await?.ok_or_else(|| error::gone("the stream was deleted"))
-        }
+        Err(refusal) if refusal.error_code() == ErrorCode::STREAM_NAME_EXIST => look(link, options, within)
+            .await?
+            .ok_or_else(|| error::gone("the stream was deleted")),
         Err(refusal) => Err(error::jetstream(&refusal)
             .with_context("stream", &options.name)
             .with_context("subjects", options.subjects.join(","))),
@@ -116,7 +131,10 @@ fn facts(info: Info, options: &StreamOptions) -> Result<Facts> {
     let why = if config.mirror.is_some() {
         "is a mirror, which takes no events".to_owned()
     } else if let Some(missing) = missing {
-        format!("takes {:?}, not {missing}: add the subject, or configure another stream", config.subjects)
+        format!(
+            "takes {:?}, not {missing}: add the subject, or configure another stream",
+            config.subjects
+        )
     } else if config.retention != RetentionPolicy::Limits {
         format!("has retention {:?}, it must be Limits", config.retention)
     } else if config.no_ack {

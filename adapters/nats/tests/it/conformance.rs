@@ -22,7 +22,9 @@ impl EventBusHarness for Harness {
     }
 
     fn profile(&self) -> Profile {
-        Profile::real().with_step(Duration::from_millis(500)).with_quiet(Duration::from_millis(300))
+        Profile::real()
+            .with_step(Duration::from_millis(500))
+            .with_quiet(Duration::from_millis(300))
     }
 
     fn adapter(&self) -> &'static str {

@@ -15,7 +15,11 @@ async fn refused(mut options: NatsOptions) -> Error {
     options.connection_timeout = Duration::from_secs(1);
     let start = Instant::now();
     let error = NatsBus::connect(options).await.expect_err("connected");
-    assert!(start.elapsed() < Duration::from_secs(2), "after {:?}: {error}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "after {:?}: {error}",
+        start.elapsed()
+    );
     assert!(!error.to_string().contains('\n'));
     error
 }
@@ -26,7 +30,11 @@ fn seen(error: &Error) -> (Kind, Option<Code>) {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let error = refused(options(&format!("nats://app:CANARY@{free}"))).await;
     assert_eq!(seen(&error), (Kind::Temporary, Some(Code::Unavailable)));
     assert!(error.to_string().contains(&free.to_string()), "{error}");
@@ -48,10 +56,19 @@ async fn impostor(greeting: &'static [u8]) -> (SocketAddr, tokio::task::JoinHand
 
 #[tokio::test]
 async fn what_listens_is_no_nats_server() {
-    for greeting in [&b""[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+PONG\r\n", &[0xff; 9000]] {
+    for greeting in [
+        &b""[..],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"+PONG\r\n",
+        &[0xff; 9000],
+    ] {
         let (address, serving) = impostor(greeting).await;
         let error = refused(options(&format!("nats://{address}"))).await;
-        assert_eq!(seen(&error), (Kind::Temporary, Some(Code::Unavailable)), "{error:?}");
+        assert_eq!(
+            seen(&error),
+            (Kind::Temporary, Some(Code::Unavailable)),
+            "{error:?}"
+        );
         serving.abort();
     }
 }
@@ -59,7 +76,9 @@ async fn what_listens_is_no_nats_server() {
 #[tokio::test]
 async fn c_11_a_wrong_password_is_refused_and_not_repeated() {
     let wanted = plain().line(r#"authorization: { user: app, password: "right" }"#);
-    let Some(server) = fixture::require_own(Fixture::Nats, &wanted) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &wanted) else {
+        return;
+    };
     let with = |user: &str| options(&server.url().replace("nats://", &format!("nats://{user}")));
     for wrong in ["", "app:CANARY@", "CANARY@"] {
         let error = refused(with(wrong)).await;
@@ -74,9 +93,15 @@ async fn c_11_a_wrong_password_is_refused_and_not_repeated() {
 #[tokio::test]
 async fn jetstream_is_not_enabled() {
     let wanted = plain().line(r"accounts: { PLAIN: { users: [ { user: a, password: b } ] } }");
-    let Some(server) = fixture::require_own(Fixture::Nats, &wanted) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &wanted) else {
+        return;
+    };
     let error = refused(options(&server.url().replace("nats://", "nats://a:b@"))).await;
-    assert_eq!(seen(&error), (Kind::Permanent, Some(Code::FailedPrecondition)), "{error:?}");
+    assert_eq!(
+        seen(&error),
+        (Kind::Permanent, Some(Code::FailedPrecondition)),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("JetStream is not enabled"), "{error}");
 }
 
@@ -88,7 +113,9 @@ async fn what_the_user_may_not_do_is_said_at_once() {
             { user: mute, password: x, permissions: { publish: { deny: ["cqc.events.v1.secret"] } } },
             { user: deaf, password: x, permissions: { subscribe: { deny: ["_INBOX.>"] } } } ] }"#,
     );
-    let Some(server) = fixture::require_own(Fixture::Nats, &wanted) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &wanted) else {
+        return;
+    };
     let with = |user: &str| options(&server.url().replace("nats://", &format!("nats://{user}:x@")));
     let denied = (Kind::Unauthorized, Some(Code::PermissionDenied));
     assert_eq!(seen(&refused(with("reader")).await), denied);
@@ -98,41 +125,79 @@ async fn what_the_user_may_not_do_is_said_at_once() {
     let secret = cqi_core::name::topic_name("secret").unwrap();
     let error = bus.publish(event(&secret, 1)).await.unwrap_err();
     assert_eq!(seen(&error), denied, "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(1), "after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "after {:?}",
+        start.elapsed()
+    );
     bus.publish(event(&topic(), 1)).await.unwrap();
 }
 
 #[tokio::test]
 async fn tls_is_expected_where_there_is_none() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let error = refused(options(&server.url().replace("nats://", "tls://"))).await;
-    assert_eq!(seen(&error), (Kind::Permanent, Some(Code::FailedPrecondition)), "{error:?}");
+    assert_eq!(
+        seen(&error),
+        (Kind::Permanent, Some(Code::FailedPrecondition)),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_stream_that_cannot_hold_the_events_is_named() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
     let operator = operator(&server).await;
     let existing = |name: &str, subject: &str| Config {
         name: name.into(),
         subjects: vec![subject.into()],
         ..Config::default()
     };
-    operator.create_stream(existing("OTHER", "cqc.events.v1.taken")).await.unwrap();
+    operator
+        .create_stream(existing("OTHER", "cqc.events.v1.taken"))
+        .await
+        .unwrap();
     let error = refused(options(server.url())).await;
-    assert_eq!(seen(&error), (Kind::Permanent, Some(Code::FailedPrecondition)), "{error:?}");
+    assert_eq!(
+        seen(&error),
+        (Kind::Permanent, Some(Code::FailedPrecondition)),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("overlap"), "{error}");
     operator.delete_stream("OTHER").await.unwrap();
 
     for (config, word) in [
         (existing("CQC_EVENTS", "something.else"), "cqc.events.v1.>"),
-        (Config { retention: RetentionPolicy::WorkQueue, ..existing("CQC_EVENTS", "cqc.events.v1.>") }, "WorkQueue"),
-        (Config { no_ack: true, ..existing("CQC_EVENTS", "cqc.events.v1.>") }, "no_ack"),
+        (
+            Config {
+                retention: RetentionPolicy::WorkQueue,
+                ..existing("CQC_EVENTS", "cqc.events.v1.>")
+            },
+            "WorkQueue",
+        ),
+        (
+            Config {
+                no_ack: true,
+                ..existing("CQC_EVENTS", "cqc.events.v1.>")
+            },
+            "no_ack",
+        ),
     ] {
         operator.create_stream(config).await.unwrap();
         let error = refused(options(server.url())).await;
-        assert_eq!(seen(&error), (Kind::Permanent, Some(Code::FailedPrecondition)), "{error:?}");
-        assert!(error.to_string().contains(word) && error.to_string().contains("CQC_EVENTS"), "{error}");
+        assert_eq!(
+            seen(&error),
+            (Kind::Permanent, Some(Code::FailedPrecondition)),
+            "{error:?}"
+        );
+        assert!(
+            error.to_string().contains(word) && error.to_string().contains("CQC_EVENTS"),
+            "{error}"
+        );
         operator.delete_stream("CQC_EVENTS").await.unwrap();
     }
 

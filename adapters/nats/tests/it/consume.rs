@@ -19,7 +19,9 @@ fn name(subscription: &cqi_core::event::Subscription) -> String {
 
 #[tokio::test]
 async fn f_bus_17_a_deleted_consumer_is_made_anew_and_loses_nothing() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (bus, topic) = (connect(server).await, topic());
     let wanted = subscription(&topic);
     let mut deliveries = bus.subscribe(wanted.clone()).await.unwrap();
@@ -56,18 +58,28 @@ async fn f_bus_17_a_deleted_consumer_is_made_anew_and_loses_nothing() {
     };
     futures::future::join(deleting, reading).await;
     assert!(errors > 0, "the loss was not said");
-    assert!(start.elapsed() < Duration::from_secs(5), "after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "after {:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn a_slow_member_keeps_nothing_it_has_not_taken() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (slow, other, topic) = (connect(server).await, connect(server).await, topic());
     let wanted = subscription(&topic).with_ack_deadline(Duration::from_secs(3));
     let mut slowly = slow.subscribe(wanted.clone()).await.unwrap();
     let mut quickly = other.subscribe(wanted).await.unwrap();
     // The slow one has asked for ten, and takes one.
-    assert!(timeout(Duration::from_millis(100), slowly.next(10)).await.is_err());
+    assert!(
+        timeout(Duration::from_millis(100), slowly.next(10))
+            .await
+            .is_err()
+    );
     for n in 0..10 {
         slow.publish(event(&topic, n)).await.unwrap();
     }
@@ -83,51 +95,78 @@ async fn a_slow_member_keeps_nothing_it_has_not_taken() {
             delivery.ack().await.unwrap();
         }
     }
-    assert!(start.elapsed() < Duration::from_secs(3), "only after the ack deadline: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "only after the ack deadline: {:?}",
+        start.elapsed()
+    );
     held.ack().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_backlog_is_fetched_in_bounds() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (bus, topic) = (connect(server).await, topic());
     let wanted = subscription(&topic);
     let mut deliveries = bus.subscribe(wanted.clone()).await.unwrap();
-    for result in bus.publish_batch((0..2_000).map(|n| event(&topic, n)).collect()).await {
+    for result in bus
+        .publish_batch((0..2_000).map(|n| event(&topic, n)).collect())
+        .await
+    {
         result.unwrap();
     }
     let stream = operator(server).await.get_stream("CQC_EVENTS").await.unwrap();
     for _ in 0..5 {
-        let batch = timeout(LIMIT, deliveries.next(16)).await.unwrap().unwrap().unwrap();
+        let batch = timeout(LIMIT, deliveries.next(16))
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         assert!(batch.len() <= 16);
         for delivery in batch {
             delivery.ack().await.unwrap();
         }
         let out = stream.consumer_info(name(&wanted)).await.unwrap().num_ack_pending;
-        assert!(out <= 3 * 16, "{out} messages are out for a member that asks for 16");
+        assert!(
+            out <= 3 * 16,
+            "{out} messages are out for a member that asks for 16"
+        );
     }
 }
 
 #[tokio::test]
 async fn two_groups_never_share_a_consumer() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let topic = topic();
     let mut durable = options(server.url());
     durable.durable = "one-name".into();
     let bus = NatsBus::connect(durable).await.unwrap();
     let _first = bus.subscribe(subscription(&topic)).await.unwrap();
     let error = bus.subscribe(subscription(&topic)).await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Permanent, Some(Code::FailedPrecondition)), "{error:?}");
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Permanent, Some(Code::FailedPrecondition)),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("another consumer group"), "{error}");
 }
 
 #[tokio::test]
 async fn an_ack_deadline_that_changed_is_updated_on_the_server() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (bus, topic) = (connect(server).await, topic());
     let wanted = subscription(&topic);
     for (deadline, ack_wait) in [(10, 10_500), (40, 41_000)] {
-        let mut member = bus.subscribe(wanted.clone().with_ack_deadline(Duration::from_secs(deadline))).await.unwrap();
+        let mut member = bus
+            .subscribe(wanted.clone().with_ack_deadline(Duration::from_secs(deadline)))
+            .await
+            .unwrap();
         let stream = operator(server).await.get_stream("CQC_EVENTS").await.unwrap();
         let info = stream.consumer_info(name(&wanted)).await.unwrap();
         assert_eq!(info.config.ack_wait, Duration::from_millis(ack_wait));
@@ -137,7 +176,9 @@ async fn an_ack_deadline_that_changed_is_updated_on_the_server() {
 
 #[tokio::test]
 async fn f_bus_16_members_that_come_and_go_leave_one_consumer_and_no_pulls() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
     let (bus, topic) = (connect(&server).await, topic());
     let wanted = subscription(&topic);
     for n in 0..50 {
@@ -155,14 +196,20 @@ async fn f_bus_16_members_that_come_and_go_leave_one_consumer_and_no_pulls() {
         if (info.state.consumer_count, waiting) == (1, 0) {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(5), "{} consumers, {waiting} pulls", info.state.consumer_count);
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{} consumers, {waiting} pulls",
+            info.state.consumer_count
+        );
         sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
 async fn settling_can_be_confirmed() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let topic = topic();
     let mut confirming = options(server.url());
     confirming.confirm_acks = true;
@@ -174,7 +221,10 @@ async fn settling_can_be_confirmed() {
     delivery.ack().await.unwrap();
     let stream = operator(server).await.get_stream("CQC_EVENTS").await.unwrap();
     // The server has it when `ack` returns.
-    assert_eq!(stream.consumer_info(name(&wanted)).await.unwrap().num_ack_pending, 0);
+    assert_eq!(
+        stream.consumer_info(name(&wanted)).await.unwrap().num_ack_pending,
+        0
+    );
     bus.publish(event(&topic, 2)).await.unwrap();
     let delivery = next(&mut *deliveries, &mut 0).await.pop().unwrap();
     stream.delete_consumer(&name(&wanted)).await.unwrap();
@@ -185,7 +235,9 @@ async fn settling_can_be_confirmed() {
 #[tokio::test]
 async fn the_dead_letters_of_two_groups_are_two() {
     // They keep their event's id, which the stream would take for duplicates.
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (bus, topic) = (connect(server).await, topic());
     let mut letters = bus.subscribe(subscription(&topic.dead_letter())).await.unwrap();
     let sent = event(&topic, 1);
@@ -193,24 +245,40 @@ async fn the_dead_letters_of_two_groups_are_two() {
     for group in ["a", "b", "b"] {
         let group = Group::parse(group).unwrap();
         let letter = sent.clone().with_topic(topic.dead_letter());
-        let letter = letter.with_protocol_header(cqi_core::event::header::GROUP, group.as_str()).unwrap();
+        let letter = letter
+            .with_protocol_header(cqi_core::event::header::GROUP, group.as_str())
+            .unwrap();
         bus.publish(letter).await.unwrap();
     }
     let mut groups = Vec::new();
     while groups.len() < 2 {
         for letter in next(&mut *letters, &mut 0).await {
-            groups.push(letter.event().headers().get(cqi_core::event::header::GROUP).unwrap().to_owned());
+            groups.push(
+                letter
+                    .event()
+                    .headers()
+                    .get(cqi_core::event::header::GROUP)
+                    .unwrap()
+                    .to_owned(),
+            );
             let (_, _, acker) = letter.into_parts();
             acker.ack().await.unwrap();
         }
     }
     assert_eq!(groups, ["a", "b"]);
-    assert!(timeout(Duration::from_millis(300), letters.next(1)).await.is_err(), "a letter came twice");
+    assert!(
+        timeout(Duration::from_millis(300), letters.next(1))
+            .await
+            .is_err(),
+        "a letter came twice"
+    );
 }
 
 #[tokio::test]
 async fn a_release_needs_no_word_of_who_released() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (first, second, topic) = (connect(server).await, connect(server).await, topic());
     let wanted = subscription(&topic);
     let mut one = first.subscribe(wanted.clone()).await.unwrap();

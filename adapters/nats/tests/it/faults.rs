@@ -24,7 +24,9 @@ use crate::support::{LIMIT, connect, event, next, number, options, plain, subscr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f_bus_01_a_server_killed_while_publishing_loses_nothing_acknowledged() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
     let server = Arc::new(server);
     let (bus, topic) = (connect(&server).await, topic());
     let acked = Arc::new(Mutex::new(HashSet::new()));
@@ -55,7 +57,10 @@ async fn f_bus_01_a_server_killed_while_publishing_loses_nothing_acknowledged() 
     let before = acked.lock().unwrap().len();
     while acked.lock().unwrap().len() == before {
         sleep(Duration::from_millis(1)).await;
-        assert!(back.elapsed() < Duration::from_secs(5), "no publish within 5 s after the restart");
+        assert!(
+            back.elapsed() < Duration::from_secs(5),
+            "no publish within 5 s after the restart"
+        );
     }
     while let Some(done) = timeout(LIMIT, tasks.join_next()).await.unwrap() {
         done.unwrap();
@@ -74,12 +79,17 @@ async fn f_bus_01_a_server_killed_while_publishing_loses_nothing_acknowledged() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f_bus_02_a_server_killed_while_consuming_goes_on_with_what_was_not_settled() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
     let server = Arc::new(server);
     let (bus, topic) = (connect(&server).await, topic());
     let short = subscription(&topic).with_ack_deadline(Duration::from_secs(2));
     let mut deliveries = bus.subscribe(short).await.unwrap();
-    for result in bus.publish_batch((0..1_000).map(|n| event(&topic, n)).collect()).await {
+    for result in bus
+        .publish_batch((0..1_000).map(|n| event(&topic, n)).collect())
+        .await
+    {
         result.unwrap();
     }
     let (mut missing, mut errors, mut killed) = ((0..1_000).collect::<HashSet<_>>(), 0, None);
@@ -102,44 +112,78 @@ async fn f_bus_02_a_server_killed_while_consuming_goes_on_with_what_was_not_sett
         }
     }
     let took = killed.unwrap().elapsed();
-    assert!(took < Duration::from_secs(8), "{took:?} to go on, with an ack deadline of 2 s");
+    assert!(
+        took < Duration::from_secs(8),
+        "{took:?} to go on, with an ack deadline of 2 s"
+    );
 }
 
 #[tokio::test]
 async fn f_bus_05_a_dead_link_is_noticed_within_two_ping_intervals() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let proxy = Proxy::start(server.address()).await.unwrap();
     let mut watchful = options(&format!("nats://{}", proxy.address()));
     watchful.ping_interval = Duration::from_secs(1);
     let (bus, topic) = (NatsBus::connect(watchful).await.unwrap(), topic());
     let mut deliveries = bus.subscribe(subscription(&topic)).await.unwrap();
     bus.publish(event(&topic, 1)).await.unwrap();
-    next(&mut *deliveries, &mut 0).await.pop().unwrap().ack().await.unwrap();
+    next(&mut *deliveries, &mut 0)
+        .await
+        .pop()
+        .unwrap()
+        .ack()
+        .await
+        .unwrap();
     let before = proxy.accepted();
     proxy.black_hole_old(Direction::Both);
     let start = Instant::now();
     while proxy.accepted() == before {
         sleep(Duration::from_millis(5)).await;
-        assert!(start.elapsed() <= Duration::from_secs(2), "not noticed after {:?}", start.elapsed());
+        assert!(
+            start.elapsed() <= Duration::from_secs(2),
+            "not noticed after {:?}",
+            start.elapsed()
+        );
     }
     // Both directions work again, and nobody had to do anything.
     while bus.publish(event(&topic, 2)).await.is_err() {
         sleep(Duration::from_millis(10)).await;
     }
-    assert!(start.elapsed() < Duration::from_secs(3), "publishing after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "publishing after {:?}",
+        start.elapsed()
+    );
     assert_eq!(number(&next(&mut *deliveries, &mut 0).await[0]), 2);
-    assert!(start.elapsed() < Duration::from_secs(4), "consuming after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "consuming after {:?}",
+        start.elapsed()
+    );
     proxy.close().await;
 }
 
 #[tokio::test]
 async fn a_cut_link_comes_back_by_itself() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let proxy = Proxy::start(server.address()).await.unwrap();
-    let (bus, topic) = (NatsBus::connect(options(&format!("nats://{}", proxy.address()))).await.unwrap(), topic());
+    let (bus, topic) = (
+        NatsBus::connect(options(&format!("nats://{}", proxy.address())))
+            .await
+            .unwrap(),
+        topic(),
+    );
     let mut deliveries = bus.subscribe(subscription(&topic)).await.unwrap();
     for n in 0..6 {
-        if n % 2 == 0 { proxy.cut() } else { proxy.reset() }
+        if n % 2 == 0 {
+            proxy.cut()
+        } else {
+            proxy.reset()
+        }
         let start = Instant::now();
         while let Err(error) = bus.publish(event(&topic, n)).await {
             assert!(error.is_temporary(), "{error:?}");
@@ -148,14 +192,20 @@ async fn a_cut_link_comes_back_by_itself() {
         let delivery = next(&mut *deliveries, &mut 0).await.pop().unwrap();
         assert_eq!(number(&delivery), n);
         delivery.ack().await.unwrap();
-        assert!(start.elapsed() < Duration::from_secs(3), "after {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "after {:?}",
+            start.elapsed()
+        );
     }
     proxy.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bus_16_a_server_that_hangs_makes_pings_and_publishes_fail_in_time() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
     let mut quick = options(server.url());
     quick.connection_timeout = Duration::from_secs(1);
     quick.publish_timeout = Duration::from_secs(1);
@@ -172,13 +222,19 @@ async fn bus_16_a_server_that_hangs_makes_pings_and_publishes_fail_in_time() {
     server.pause();
     let start = Instant::now();
     bus.close().await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(3), "closing took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "closing took {:?}",
+        start.elapsed()
+    );
     server.resume();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_server_is_down_calls_fail_at_once_and_nothing_piles_up() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
     let (bus, topic) = (connect(&server).await, topic());
     let mut deliveries = bus.subscribe(subscription(&topic)).await.unwrap();
     bus.publish(event(&topic, 0)).await.unwrap();
@@ -189,7 +245,11 @@ async fn while_the_server_is_down_calls_fail_at_once_and_nothing_piles_up() {
     let start = Instant::now();
     for n in 0..5_000 {
         let error = bus.publish(event(&topic, n)).await.unwrap_err();
-        assert_eq!((error.code(), error.may_have_applied()), (Some(Code::Unavailable), false), "{error:?}");
+        assert_eq!(
+            (error.code(), error.may_have_applied()),
+            (Some(Code::Unavailable), false),
+            "{error:?}"
+        );
     }
     assert!(held.extend().await.unwrap_err().is_temporary());
     assert!(held.ack().await.unwrap_err().is_temporary());

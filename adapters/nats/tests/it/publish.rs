@@ -16,7 +16,9 @@ use crate::support::{connect, event, next, number, operator, options, plain, sub
 
 #[tokio::test]
 async fn bus_15_another_client_sees_the_documented_headers() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (bus, topic) = (connect(server).await, topic());
     let client = async_nats::connect(server.url()).await.unwrap();
     let mut seen = client.subscribe(topic.as_str().to_owned()).await.unwrap();
@@ -49,42 +51,68 @@ async fn bus_15_another_client_sees_the_documented_headers() {
 
 #[tokio::test]
 async fn a_message_of_an_ordinary_client_is_an_event() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (bus, topic) = (connect(server).await, topic());
     let mut deliveries = bus.subscribe(subscription(&topic)).await.unwrap();
     let client = operator(server).await;
-    client.publish(topic.as_str().to_owned(), "plain".into()).await.unwrap().await.unwrap();
+    client
+        .publish(topic.as_str().to_owned(), "plain".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Msg-Id", "order-7");
     headers.insert("X-Tenant", "100%");
-    let sent = client.publish_with_headers(topic.as_str().to_owned(), headers, "known".into()).await;
+    let sent = client
+        .publish_with_headers(topic.as_str().to_owned(), headers, "known".into())
+        .await;
     sent.unwrap().await.unwrap();
     let mut got = Vec::new();
     while got.len() < 2 {
         got.extend(next(&mut *deliveries, &mut 0).await);
     }
-    let [plain, known] = &got[..] else { panic!("{got:?}") };
+    let [plain, known] = &got[..] else {
+        panic!("{got:?}")
+    };
     assert_eq!(plain.event().payload(), "plain");
-    assert!(plain.event().id().to_string().starts_with("CQC_EVENTS-"), "{plain:?}");
+    assert!(
+        plain.event().id().to_string().starts_with("CQC_EVENTS-"),
+        "{plain:?}"
+    );
     assert_eq!(known.event().id().to_string(), "order-7");
     assert_eq!(known.event().headers().get("x-tenant"), Some("100%"));
-    assert!((known.event().time() - jiff::Timestamp::now()).get_seconds().abs() < 60);
+    assert!(
+        (known.event().time() - jiff::Timestamp::now())
+            .get_seconds()
+            .abs()
+            < 60
+    );
     // The same identity when it comes again.
     let id = plain.event().id().clone();
-    got.remove(0).nack(cqi_core::event::Redelivery::After(Duration::ZERO)).await.unwrap();
+    got.remove(0)
+        .nack(cqi_core::event::Redelivery::After(Duration::ZERO))
+        .await
+        .unwrap();
     let again = next(&mut *deliveries, &mut 0).await;
     assert_eq!(again[0].event().id(), &id);
 }
 
 #[tokio::test]
 async fn the_servers_limit_counts_headers_and_nothing_is_sent_over_it() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain().line("max_payload: 65536")) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain().line("max_payload: 65536")) else {
+        return;
+    };
     let (bus, topic) = (connect(&server).await, topic());
     let largest = bus.capabilities().max_payload;
     assert!(largest > 40_000 && largest < 65_536, "{largest}");
     let sized = |payload: usize, headers: usize| {
         (0..headers)
-            .fold(Event::builder(topic.clone()), |event, n| event.header(&format!("h{n}"), &"x".repeat(4096)))
+            .fold(Event::builder(topic.clone()), |event, n| {
+                event.header(&format!("h{n}"), &"x".repeat(4096))
+            })
             .payload(vec![0; payload])
             .build()
             .unwrap()
@@ -92,7 +120,11 @@ async fn the_servers_limit_counts_headers_and_nothing_is_sent_over_it() {
     bus.publish(sized(largest, 2)).await.unwrap();
     for over in [sized(largest + 1, 0), sized(largest, 4), sized(0, 16)] {
         let error = bus.publish(over).await.unwrap_err();
-        assert_eq!((error.kind(), error.code()), (Kind::InvalidInput, Some(Code::TooLarge)), "{error:?}");
+        assert_eq!(
+            (error.kind(), error.code()),
+            (Kind::InvalidInput, Some(Code::TooLarge)),
+            "{error:?}"
+        );
         assert!(!error.may_have_applied());
     }
     bus.publish(sized(1, 0)).await.unwrap(); // the connection lives
@@ -100,7 +132,9 @@ async fn the_servers_limit_counts_headers_and_nothing_is_sent_over_it() {
 
 #[tokio::test]
 async fn f_bus_09_a_full_stream_is_an_error_and_never_ok() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
     let full = Config {
         name: "CQC_EVENTS".into(),
         subjects: vec!["cqc.events.v1.>".into()],
@@ -114,13 +148,19 @@ async fn f_bus_09_a_full_stream_is_an_error_and_never_ok() {
     let results = bus.publish_batch(batch).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 10);
     let error = bus.publish(event(&topic, 14)).await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Temporary, Some(Code::Exhausted)), "{error:?}");
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Temporary, Some(Code::Exhausted)),
+        "{error:?}"
+    );
     assert!(!error.may_have_applied());
 }
 
 #[tokio::test]
 async fn f_bus_17_a_deleted_stream_is_made_anew() {
-    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else { return };
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
     let (bus, topic) = (connect(&server).await, topic());
     let mut deliveries = bus.subscribe(subscription(&topic)).await.unwrap();
     bus.publish(event(&topic, 1)).await.unwrap();
@@ -136,7 +176,9 @@ async fn f_bus_17_a_deleted_stream_is_made_anew() {
 
 #[tokio::test]
 async fn callers_share_the_pipeline() {
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let (bus, topic) = (Arc::new(connect(server).await), topic());
     let one_by_one = {
         let start = Instant::now();
@@ -163,7 +205,9 @@ async fn callers_share_the_pipeline() {
 #[tokio::test]
 async fn f_bus_04_an_answer_that_is_cut_off_is_unknown_and_a_repeat_is_stored_once() {
     use cqi_testkit::proxy::{Direction, Proxy};
-    let Some(server) = fixture::require(Fixture::Nats) else { return };
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
     let proxy = Proxy::start(server.address()).await.unwrap();
     let mut slow = options(&format!("nats://{}", proxy.address()));
     slow.publish_timeout = Duration::from_millis(500);
@@ -171,7 +215,11 @@ async fn f_bus_04_an_answer_that_is_cut_off_is_unknown_and_a_repeat_is_stored_on
     proxy.black_hole(Direction::Down);
     let sent = event(&topic, 1);
     let error = bus.publish(sent.clone()).await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Temporary, Some(Code::Timeout)), "{error:?}");
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Temporary, Some(Code::Timeout)),
+        "{error:?}"
+    );
     assert!(error.may_have_applied());
     proxy.heal().await;
     bus.publish(sent).await.unwrap();

@@ -44,18 +44,28 @@ pub(crate) fn subscription(topic: &Topic) -> Subscription {
 }
 
 pub(crate) fn event(topic: &Topic, n: usize) -> Event {
-    Event::builder(topic.clone()).payload(n.to_string()).build().unwrap()
+    Event::builder(topic.clone())
+        .payload(n.to_string())
+        .build()
+        .unwrap()
 }
 
 pub(crate) fn number(delivery: &Delivery) -> usize {
-    std::str::from_utf8(delivery.event().payload()).unwrap().parse().unwrap()
+    std::str::from_utf8(delivery.event().payload())
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// The next batch; temporary errors are passed over, and counted.
 pub(crate) async fn next(deliveries: &mut dyn Deliveries, errors: &mut usize) -> Vec<Delivery> {
     let end = Instant::now() + LIMIT;
     loop {
-        match timeout(end - Instant::now(), deliveries.next(64)).await.expect("nothing came").expect("it ended") {
+        match timeout(end - Instant::now(), deliveries.next(64))
+            .await
+            .expect("nothing came")
+            .expect("it ended")
+        {
             Ok(batch) => return batch,
             Err(error) => {
                 assert!(error.is_temporary(), "{error:?}");
