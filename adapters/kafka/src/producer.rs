@@ -130,8 +130,10 @@ impl Producer {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
-            // A lone publisher pays no linger; while requests are in flight, what comes is batched for the next one.
+            // A lone publisher pays no linger; while the one request to a broker is under way, what comes is batched for
+            // the next one.
             .set("linger.ms", "0")
+            .set("max.in.flight.requests.per.connection", "1")
             .set("message.timeout.ms", client::millis(options.publish_timeout))
             .set("request.timeout.ms", client::millis(options.publish_timeout))
             .set("message.max.bytes", options.max_message_bytes.to_string())

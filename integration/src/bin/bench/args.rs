@@ -2,18 +2,21 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use crate::http::Kind;
+use crate::{bus::Backlog, http::Kind};
 
 pub(crate) const HELP: &str = "\
-usage: bench [SUITE...] [--json] [--rounds N] [--scale X] [--peer NAME]
+usage: bench [SUITE...] [--json] [--rounds N] [--scale X] [--peer NAME] [--server URL]...
        bench --programs DIR
 
-Suites: inproc cache db log http overhead (default: all).
+Suites: inproc nats kafka cache db log http overhead (default: all). nats, kafka, and the halves of cache and db that need
+Redis and PostgreSQL, use the servers that CQI_TEST_NATS_URL, CQI_TEST_KAFKA_URL, CQI_TEST_REDIS_URL and
+CQI_TEST_POSTGRES_URL name, and start their own where a variable is not set.
 
   --json          one JSON line per figure and round, instead of tables
   --rounds N      how often each figure is taken, all peers in turn (default 5, with --json 1)
   --scale X       multiplies the number of operations; 0.02 makes a smoke run (default 1)
   --peer NAME     only this peer, for example cqi
+  --server URL    this server, for its kind, unless a variable names one or nobody listens there
   --programs DIR  write a program per suite into DIR, which prints the JSON lines of cqi alone";
 
 /// What to do.
@@ -26,8 +29,10 @@ pub(crate) enum Command {
     Serve(Kind, u16),
     /// requests to a port over a number of connections,
     Load(u16, usize, usize),
-    /// and a peer's log lines to a file.
+    /// a peer's log lines to a file,
     LogLines(String, String, usize),
+    /// and the work on a backlog.
+    Backlog(Backlog),
 }
 
 /// What to measure, and how.
@@ -38,35 +43,47 @@ pub(crate) struct Args {
     pub(crate) rounds: usize,
     pub(crate) scale: f64,
     pub(crate) peer: Option<String>,
+    /// URLs of servers that may be up.
+    pub(crate) servers: Vec<String>,
 }
 
 /// One concern that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
     Inproc,
-    Cache,
-    Db,
+    Nats,
+    Kafka,
+    CacheRedis,
+    CacheMemory,
+    DbPostgres,
+    DbSqlite,
     Log,
     Http,
     Overhead,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Inproc,
-        Self::Cache,
-        Self::Db,
+        Self::Nats,
+        Self::Kafka,
+        Self::CacheRedis,
+        Self::CacheMemory,
+        Self::DbPostgres,
+        Self::DbSqlite,
         Self::Log,
         Self::Http,
         Self::Overhead,
     ];
 
-    /// Its name on the command line.
+    /// Its name on the command line; two may share one.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Inproc => "inproc",
-            Self::Cache => "cache",
-            Self::Db => "db",
+            Self::Nats => "nats",
+            Self::Kafka => "kafka",
+            Self::CacheRedis | Self::CacheMemory => "cache",
+            Self::DbPostgres | Self::DbSqlite => "db",
             Self::Log => "log",
             Self::Http => "http",
             Self::Overhead => "overhead",
@@ -76,8 +93,9 @@ impl Suite {
     /// Its name in the figures.
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::Cache => "cache-memory",
-            Self::Db => "db-sqlite",
+            Self::CacheRedis => "cache-redis",
+            Self::CacheMemory => "cache-memory",
+            Self::DbSqlite => "db-sqlite",
             other => other.name(),
         }
     }
@@ -87,11 +105,12 @@ impl Args {
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         let mut args = args.peekable();
         let first = args.peek().cloned().unwrap_or_default();
-        if matches!(&*first, "serve" | "load" | "log-line") {
+        if matches!(&*first, "serve" | "load" | "log-line" | "backlog") {
             return inner(&first, &args.skip(1).collect::<Vec<_>>())
                 .ok_or(format!("{first}: wrong arguments"));
         }
         let (mut suites, mut json, mut rounds, mut scale, mut peer) = (Vec::new(), false, None, 1.0, None);
+        let mut servers = Vec::new();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
             match arg.as_str() {
@@ -99,12 +118,16 @@ impl Args {
                 "--programs" => return Ok(Command::Programs(value()?.into())),
                 "--json" => json = true,
                 "--peer" => peer = Some(value()?),
+                "--server" => servers.push(value()?),
                 "--rounds" => rounds = Some(number(&arg, &value()?, |n: &usize| *n > 0)?),
                 "--scale" => scale = number(&arg, &value()?, |x: &f64| *x > 0.0 && x.is_finite())?,
-                name => match Suite::ALL.into_iter().find(|suite| suite.name() == name) {
-                    Some(suite) => suites.push(suite),
-                    None => return Err(format!("unknown argument {name:?}; --help lists them")),
-                },
+                name => {
+                    let known = suites.len();
+                    suites.extend(Suite::ALL.into_iter().filter(|suite| suite.name() == name));
+                    if suites.len() == known {
+                        return Err(format!("unknown argument {name:?}; --help lists them"));
+                    }
+                }
             }
         }
         if suites.is_empty() {
@@ -116,6 +139,7 @@ impl Args {
             rounds: rounds.unwrap_or(if json { 1 } else { 5 }),
             scale,
             peer,
+            servers,
         }))
     }
 }
@@ -130,6 +154,11 @@ fn inner(name: &str, args: &[String]) -> Option<Command> {
         ("log-line", [peer, output, total]) => {
             Command::LogLines(peer.clone(), output.clone(), total.parse().ok()?)
         }
+        ("backlog", [url, topic, total]) => Command::Backlog(Backlog {
+            url: url.clone(),
+            topic: topic.clone(),
+            total: total.parse().ok()?,
+        }),
         _ => return None,
     })
 }
@@ -154,7 +183,7 @@ mod tests {
         let Ok(Command::Run(args)) = parse("--json db --scale 0.5 inproc --peer cqi") else {
             panic!("refused");
         };
-        assert_eq!(args.suites, [Suite::Db, Suite::Inproc]);
+        assert_eq!(args.suites, [Suite::DbPostgres, Suite::DbSqlite, Suite::Inproc]);
         assert!((args.json, args.rounds, args.peer.as_deref()) == (true, 1, Some("cqi")));
         assert!((args.scale - 0.5).abs() < 1e-9);
     }

@@ -10,6 +10,7 @@
 )]
 
 mod args;
+mod bus;
 mod cache;
 mod db;
 mod http;
@@ -20,6 +21,7 @@ mod measure;
 mod overhead;
 mod programs;
 mod report;
+mod servers;
 mod table;
 
 use std::process::ExitCode;
@@ -67,6 +69,10 @@ fn main() -> ExitCode {
             log::lines(&peer, &output, total);
             ExitCode::SUCCESS
         }
+        Command::Backlog(backlog) => {
+            on_a_worker(backlog.work());
+            ExitCode::SUCCESS
+        }
     }
 }
 
@@ -95,8 +101,12 @@ async fn run(args: Args) {
             report.start_round(round);
             match suite {
                 Suite::Inproc => inproc::round(&mut report).await,
-                Suite::Cache => cache::round(&mut report).await,
-                Suite::Db => db::round(&mut report).await,
+                Suite::Nats => bus::nats(&mut report).await,
+                Suite::Kafka => bus::kafka(&mut report).await,
+                Suite::CacheRedis => cache::redis(&mut report).await,
+                Suite::CacheMemory => cache::memory(&mut report).await,
+                Suite::DbPostgres => db::postgres(&mut report).await,
+                Suite::DbSqlite => db::sqlite(&mut report).await,
                 Suite::Log => log::round(&mut report).await,
                 Suite::Http => http::round(&mut report).await,
                 Suite::Overhead => overhead::round(&mut report).await,

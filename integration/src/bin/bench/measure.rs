@@ -67,15 +67,24 @@ fn cpu() -> Duration {
 
 /// Memory that is in RAM, in MiB, of the process whose status file of Linux this is.
 pub(crate) fn resident(status: &str) -> f64 {
+    memory(status, "VmRSS:")
+}
+
+fn memory(status: &str, field: &str) -> f64 {
     let status = fs::read_to_string(status).expect("the status of a process that runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kib.expect("VmRSS in kB") / 1024.0
+    kib.expect("memory in kB") / 1024.0
 }
 
 /// Memory of this process that is in RAM, in MiB.
 pub(crate) fn own_resident() -> f64 {
     resident("/proc/self/status")
+}
+
+/// The most of it that ever was, in MiB.
+pub(crate) fn own_peak() -> f64 {
+    memory("/proc/self/status", "VmHWM:")
 }
 
 /// The `p`th percentile of the samples; sorts them.
@@ -119,6 +128,21 @@ where
         });
     }
     join(running).await;
+}
+
+/// Calls `call` with 0 to `total`, one after another, and times each in nanoseconds.
+pub(crate) async fn sequential<F: Future<Output = ()>>(
+    total: usize,
+    call: impl Fn(usize) -> F,
+) -> (Took, Vec<u64>) {
+    let mut nanos = Vec::with_capacity(total);
+    let clock = Clock::start();
+    for i in 0..total {
+        let started = Instant::now();
+        call(i).await;
+        nanos.push(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+    (clock.stop(), nanos)
 }
 
 /// Waits for all tasks; a panic in one is a panic here.

@@ -4,6 +4,10 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::args::Suite;
 
+/// Where a comparison of many systems has its servers; where they are not up, the programs start their own.
+const SERVERS: &str = " --server nats://127.0.0.1:24222 --server kafka://127.0.0.1:29092 \
+    --server redis://127.0.0.1:26379 --server postgres://bench@127.0.0.1:25432/bench";
+
 /// Writes the programs into `folder`, which is made if it is missing. Each runs every case of cqi once and obeys the
 /// environment variable `SCALE`; `http bare|full PORT` is a server instead.
 pub(crate) fn write(folder: &Path) -> io::Result<()> {
@@ -15,7 +19,7 @@ pub(crate) fn write(folder: &Path) -> io::Result<()> {
         let path = folder.join(name);
         let line = match suite {
             Suite::Http => format!("{bench} serve \"$@\""),
-            _ => format!("{bench} {name} --json --peer cqi --rounds 1 --scale \"${{SCALE:-1}}\""),
+            _ => format!("{bench} {name} --json --peer cqi --rounds 1 --scale \"${{SCALE:-1}}\"{SERVERS}"),
         };
         fs::write(&path, format!("#!/bin/sh\nexec {line}\n"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
@@ -43,6 +47,11 @@ mod tests {
                 other => format!(" {} --json", other.name()),
             };
             assert!(script.contains(&expected), "{script}");
+            assert_eq!(
+                script.contains(" --server nats://"),
+                suite != Suite::Http,
+                "{script}"
+            );
         }
         assert_eq!(quoted("a'b"), r"'a'\''b'");
     }

@@ -44,6 +44,8 @@ pub(crate) enum Target {
     Over(f64, &'static str),
     /// At most this.
     Below(f64),
+    /// At least this.
+    Above(f64),
 }
 
 impl Report {
@@ -59,6 +61,16 @@ impl Report {
 
     pub(crate) fn start_round(&mut self, round: usize) {
         self.round = round;
+    }
+
+    /// Whether this is the first round.
+    pub(crate) fn is_first_round(&self) -> bool {
+        self.round == 0
+    }
+
+    /// The URLs of servers that may be up.
+    pub(crate) fn servers(&self) -> &[String] {
+        &self.args.servers
     }
 
     /// `base` operations at scale 1; at least 50.
@@ -115,11 +127,31 @@ impl Report {
         self.row(case, payload, unit).target = Some(target);
     }
 
-    /// Takes down operations per second and processor time per operation.
-    pub(crate) fn rate(&mut self, case: &str, peer: &'static str, payload: usize, ops: usize, took: Took) {
-        self.figure(case, peer, payload, ops as f64 / took.wall.as_secs_f64(), "op/s");
+    /// Says that a case of cqi is to be as fast as the bare `peer`'s, and to cost as much processor time.
+    pub(crate) fn as_good_as(&mut self, case: &str, payload: usize, peer: &'static str) {
+        self.target(case, payload, "op/s", Target::AtLeast(0.95, peer));
+        self.target(
+            &format!("{case} cpu"),
+            payload,
+            "us/op",
+            Target::AtMost(1.1, peer),
+        );
+    }
+
+    /// Takes down operations per second, which it returns, and processor time per operation.
+    pub(crate) fn rate(
+        &mut self,
+        case: &str,
+        peer: &'static str,
+        payload: usize,
+        ops: usize,
+        took: Took,
+    ) -> f64 {
+        let rate = ops as f64 / took.wall.as_secs_f64();
+        self.figure(case, peer, payload, rate, "op/s");
         let cpu = took.cpu.as_secs_f64() * 1e6 / ops as f64;
         self.figure(&format!("{case} cpu"), peer, payload, cpu, "us/op");
+        rate
     }
 
     /// Takes down a percentile of latencies in nanoseconds.
@@ -166,6 +198,7 @@ impl fmt::Display for Target {
             Self::AtMost(times, peer) => write!(f, "≤ {times:.2}x {peer}"),
             Self::Over(more, peer) => write!(f, "≤ {peer} + {more}"),
             Self::Below(most) => write!(f, "≤ {most}"),
+            Self::Above(least) => write!(f, "≥ {least}"),
         }
     }
 }

@@ -87,6 +87,7 @@ fn met(row: &Row, target: Target) -> &'static str {
         Target::AtMost(times, peer) => figure(row, peer).map(|bare| cqi <= times * bare),
         Target::Over(more, peer) => figure(row, peer).map(|bare| cqi <= bare + more),
         Target::Below(most) => Some(cqi <= most),
+        Target::Above(least) => Some(cqi >= least),
     };
     match holds {
         Some(true) => "yes",
@@ -137,6 +138,7 @@ mod tests {
         assert_eq!(met(&row, Target::AtMost(0.5, "bare")), "yes");
         assert_eq!(met(&row, Target::Over(-101.0, "bare")), "NO");
         assert_eq!(met(&row, Target::Below(100.0)), "yes");
+        assert_eq!(met(&row, Target::Above(100.5)), "NO");
         assert_eq!(met(&row, Target::AtLeast(0.5, "absent")), "");
     }
 }
