@@ -49,6 +49,14 @@ pub use cqi_core::{
 };
 #[cfg(feature = "http")]
 pub use cqi_http as http;
+#[cfg(feature = "kafka")]
+pub use cqi_kafka as kafka;
+#[cfg(feature = "nats")]
+pub use cqi_nats as nats;
+#[cfg(feature = "postgres")]
+pub use cqi_postgres as postgres;
+#[cfg(feature = "redis")]
+pub use cqi_redis as redis;
 #[cfg(feature = "telemetry")]
 pub use cqi_telemetry as telemetry;
 pub use tracing;

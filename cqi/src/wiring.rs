@@ -68,6 +68,17 @@ pub(crate) struct Bus {
     pub(crate) volatile: Option<MemoryBus>,
 }
 
+#[cfg(any(feature = "nats", feature = "kafka"))]
+impl Bus {
+    /// A bus whose events outlive this process.
+    fn lasting(bus: impl EventBus) -> Self {
+        Self {
+            port: Arc::new(bus),
+            volatile: None,
+        }
+    }
+}
+
 pub(crate) async fn event_bus(config: &EventBusConfig) -> Result<Bus> {
     match config.backend() {
         "memory" => {
@@ -82,6 +93,16 @@ pub(crate) async fn event_bus(config: &EventBusConfig) -> Result<Bus> {
                 volatile: Some(bus),
             })
         }
+        #[cfg(feature = "nats")]
+        "nats" => {
+            let bus = cqi_nats::NatsBus::connect(cqi_nats::NatsOptions::from(config)).await?;
+            Ok(Bus::lasting(bus))
+        }
+        #[cfg(feature = "kafka")]
+        "kafka" => {
+            let bus = cqi_kafka::KafkaBus::connect(cqi_kafka::KafkaOptions::try_from(config)?).await?;
+            Ok(Bus::lasting(bus))
+        }
         other => missing("event_bus", other, EVENT_BUSES),
     }
 }
@@ -95,6 +116,11 @@ pub(crate) async fn cache(config: &CacheConfig) -> Result<Arc<dyn Cache>> {
                 ..MemoryCacheOptions::default()
             })))
         }
+        #[cfg(feature = "redis")]
+        "redis" => {
+            let options = cqi_redis::RedisOptions::try_from(config)?;
+            Ok(Arc::new(cqi_redis::RedisCache::connect(options).await?))
+        }
         other => missing("cache", other, CACHES),
     }
 }
@@ -103,6 +129,11 @@ pub(crate) async fn database(config: &DatabaseConfig) -> Result<Arc<dyn Database
     match config.backend() {
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(sqlite(config).await?)),
+        #[cfg(feature = "postgres")]
+        "postgres" => {
+            let options = cqi_postgres::PostgresOptions::try_from(config)?;
+            Ok(Arc::new(cqi_postgres::PostgresDatabase::connect(options).await?))
+        }
         other => missing("database", other, DATABASES),
     }
 }
@@ -131,6 +162,11 @@ async fn sqlite(config: &DatabaseConfig) -> Result<cqi_core::database::SqliteDat
 pub(crate) async fn registry(config: &RegistryConfig) -> Result<Arc<dyn Registry>> {
     match config.backend() {
         "memory" => Ok(Arc::new(MemoryRegistry::new(config.ttl))),
+        #[cfg(feature = "redis")]
+        "redis" => {
+            let options = cqi_redis::RedisRegistryOptions::try_from(config)?;
+            Ok(Arc::new(cqi_redis::RedisRegistry::connect(options).await?))
+        }
         other => missing("registry", other, REGISTRIES),
     }
 }

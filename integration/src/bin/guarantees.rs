@@ -21,13 +21,13 @@ use serde::Deserialize;
 /// The ports: as the evidence names them, as a reader does, and their adapters in the order of the columns.
 const PORTS: [(&str, &str, &[&str]); 5] = [
     ("event_bus", "Event bus", &["memory", "NATS JetStream", "Kafka"]),
-    ("cache", "Cache", &["memory", "Redis"]),
+    ("cache", "Cache", &["memory", "Redis", "Redis Cluster"]),
     (
         "database",
         "Database",
         &["SQLite in memory", "SQLite", "PostgreSQL"],
     ),
-    ("registry", "Registry", &["memory", "Redis"]),
+    ("registry", "Registry", &["memory", "Redis", "Redis Cluster"]),
     (
         "checker",
         "Checker",

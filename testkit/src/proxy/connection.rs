@@ -1,7 +1,6 @@
 //! One connection.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -18,10 +17,10 @@ use super::{
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Passes bytes both ways until both sides have ended, or a fault ends it.
-pub(super) async fn run(client: TcpStream, upstream: SocketAddr, view: View, counts: Arc<Counts>) {
+pub(super) async fn run(client: TcpStream, view: View, counts: Arc<Counts>) {
     counts.open.fetch_add(1, Ordering::SeqCst);
     let _open = Open(counts);
-    if let Ok(Ok(server)) = timeout(CONNECT, TcpStream::connect(upstream)).await {
+    if let Ok(Ok(server)) = timeout(CONNECT, TcpStream::connect(view.upstream())).await {
         between(client, server, view).await;
     } else {
         // Nobody is there: what comes closest to being refused.

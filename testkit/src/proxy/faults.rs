@@ -1,14 +1,16 @@
 //! Which faults are on.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, net::SocketAddr, time::Duration};
 
 use tokio::sync::watch;
 
 use super::Direction;
 
 /// Connections are numbered as they are accepted, so "below" a number are those that were there at a time.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(super) struct Faults {
+    /// Where new connections lead.
+    pub(super) upstream: SocketAddr,
     pub(super) up: Flow,
     pub(super) down: Flow,
     pub(super) refuses: bool,
@@ -28,6 +30,17 @@ pub(super) struct Flow {
 }
 
 impl Faults {
+    pub(super) fn none(upstream: SocketAddr) -> Self {
+        Self {
+            upstream,
+            up: Flow::default(),
+            down: Flow::default(),
+            refuses: false,
+            cut_below: 0,
+            reset_below: 0,
+        }
+    }
+
     pub(super) fn each(&mut self, direction: Direction, change: impl Fn(&mut Flow)) {
         if direction != Direction::Down {
             change(&mut self.up);
@@ -80,6 +93,11 @@ impl View {
             up: false,
             ..self.clone()
         }
+    }
+
+    /// Where it is to lead.
+    pub(super) fn upstream(&self) -> SocketAddr {
+        self.faults.borrow().upstream
     }
 
     /// The faults of its direction now.

@@ -47,7 +47,6 @@ impl Listener {
     /// Accepts until it is dropped; owns the connections.
     pub(super) async fn run(
         &mut self,
-        upstream: SocketAddr,
         mut faults: watch::Receiver<Faults>,
         refusing: &watch::Sender<bool>,
         counts: &Arc<Counts>,
@@ -64,7 +63,7 @@ impl Listener {
                 client = self.accept() => {
                     let number = counts.accepted.fetch_add(1, Ordering::SeqCst);
                     let view = View::new(faults.clone(), number);
-                    connections.spawn(connection::run(client, upstream, view, Arc::clone(counts)));
+                    connections.spawn(connection::run(client, view, Arc::clone(counts)));
                 }
             }
         }

@@ -71,7 +71,7 @@ impl Proxy {
     /// When no port can be had.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let mut listener = listen::Listener::new()?;
-        let (faults, seen) = watch::channel(Faults::default());
+        let (faults, seen) = watch::channel(Faults::none(upstream));
         let (refuses, refusing) = watch::channel(false);
         let counts = Arc::new(Counts::default());
         let mut proxy = Self {
@@ -82,7 +82,7 @@ impl Proxy {
             tasks: JoinSet::new(),
         };
         proxy.tasks.spawn(async move {
-            listener.run(upstream, seen, &refuses, &counts).await;
+            listener.run(seen, &refuses, &counts).await;
         });
         Ok(proxy)
     }
@@ -90,6 +90,12 @@ impl Proxy {
     /// Where clients connect. It stays the same while connections are refused.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to another server, for one that must know the proxy's address before it starts, or to move
+    /// clients. Open connections stay where they are.
+    pub fn redirect(&self, upstream: SocketAddr) {
+        self.set(|faults| faults.upstream = upstream);
     }
 
     /// How many connections have been accepted so far. Looking at it twice tells whether a client has reconnected.

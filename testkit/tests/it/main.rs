@@ -2,6 +2,8 @@
 //! tools.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests stand outside `#[test]` functions
 
+#[cfg(feature = "containers")]
+mod container;
 mod faulty;
 mod fixture;
 mod harness;

@@ -280,6 +280,23 @@ async fn a_connection_is_cut_after_its_bytes() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_for_new_connections() {
+    let setup = setup().await;
+    let mut old = setup.working_client().await;
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    setup.proxy.redirect(nobody);
+    assert!(end(&mut setup.client().await).await.is_err());
+    assert_eq!(said(&mut old, "old").await.unwrap(), "old");
+    let (address, _other) = echo().await;
+    setup.proxy.redirect(address);
+    setup.working_client().await;
+}
+
+#[tokio::test]
 async fn a_proxy_without_a_server_resets() {
     let address = TcpListener::bind("127.0.0.1:0")
         .await

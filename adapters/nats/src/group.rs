@@ -1,0 +1,453 @@
+//! A consumer group in this process. Its members share one inbox, so that events leave it in order.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{
+            AtomicI64, AtomicU64,
+            Ordering::{AcqRel, Acquire, Release},
+        },
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
+
+use cqi_core::{
+    Error, Result,
+    event::{Acker, Delivery, Redelivery, StartAt, Subscription},
+    name::Topic,
+};
+use futures::future::join_all;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    acker::NatsAcker,
+    bus::Shared,
+    consumer::{self, Begin},
+    error,
+    inbox::{Held, Inbox, Share, Step},
+    link::lock,
+    message,
+};
+
+/// How often a group looks how far it is.
+const LOOK_AT_FLOOR: Duration = Duration::from_secs(30);
+
+/// A consumer, and what it has sent here.
+pub(crate) struct Group {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) consumer: String,
+    /// As the member that joined last wants it.
+    subscription: Mutex<Subscription>,
+    topic: Topic,
+    /// The ack deadline in nanoseconds, read for each delivery.
+    deadline: AtomicU64,
+    /// Up to which event of the stream the group has settled everything, when last seen: where a consumer begins that
+    /// has to be made again.
+    floor: AtomicU64,
+    /// Which stream that was, by the time it was made, in milliseconds.
+    stream: AtomicI64,
+    state: Mutex<State>,
+    wakers: Arc<Wakers>,
+    /// Cancelled when the last member has left.
+    left: CancellationToken,
+    /// Cancelled when everything was handed back after that.
+    gone: CancellationToken,
+}
+
+struct State {
+    /// None after trouble, until it is opened again.
+    inbox: Option<Inbox>,
+    /// What the next reader has to hear.
+    trouble: Option<Error>,
+    /// The members, each by a number of its own.
+    members: Vec<u64>,
+    /// How many members are in `next`.
+    readers: usize,
+    /// Since when nobody reads.
+    idle_since: Option<Instant>,
+    /// Wakes all of `wakers`.
+    waker: Waker,
+}
+
+/// The members that wait.
+#[derive(Default)]
+struct Wakers(Mutex<Vec<Waker>>);
+
+impl Wakers {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = lock(&self.0);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers = std::mem::take(&mut *lock(&self.0));
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+impl Group {
+    pub(crate) fn new(shared: &Arc<Shared>, consumer: String, subscription: Subscription) -> Arc<Self> {
+        let wakers = Arc::new(Wakers::default());
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            consumer,
+            topic: subscription.topic.clone(),
+            deadline: AtomicU64::new(0),
+            subscription: Mutex::new(subscription),
+            floor: AtomicU64::new(0),
+            stream: AtomicI64::new(0),
+            state: Mutex::new(State {
+                inbox: None,
+                trouble: None,
+                members: Vec::new(),
+                readers: 0,
+                idle_since: Some(Instant::now()),
+                waker: Waker::from(Arc::clone(&wakers)),
+            }),
+            wakers,
+            left: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        })
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_nanos(self.deadline.load(Acquire))
+    }
+
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    pub(crate) fn left(&self) -> &CancellationToken {
+        &self.left
+    }
+
+    pub(crate) fn gone(&self) -> &CancellationToken {
+        &self.gone
+    }
+
+    /// Makes sure of the consumer for a member that joins.
+    pub(crate) async fn join(&self, subscription: Subscription) -> Result<()> {
+        let begin = Begin::At(subscription.start_at);
+        let deadline = u64::try_from(subscription.ack_deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.ensure(&subscription, begin, stream_made(&self.shared))
+            .await?;
+        self.deadline.store(deadline, Release);
+        *lock(&self.subscription) = subscription;
+        Ok(())
+    }
+
+    /// Opens the inbox, again after trouble: stream and consumer may have gone.
+    pub(crate) async fn open(&self, connection: u64) -> Result<()> {
+        let subscription = lock(&self.subscription).clone();
+        self.shared.ensure_stream().await?;
+        let made = stream_made(&self.shared);
+        // All events of a stream that was made since are younger than the group.
+        let begin = if made == self.stream.load(Acquire) {
+            Begin::After(self.floor.load(Acquire))
+        } else {
+            Begin::At(StartAt::Oldest)
+        };
+        self.ensure(&subscription, begin, made).await?;
+        self.open_inbox(connection).await
+    }
+
+    pub(crate) async fn open_inbox(&self, connection: u64) -> Result<()> {
+        if lock(&self.state).inbox.is_some() {
+            return Ok(());
+        }
+        let inbox = Inbox::open(&self.shared, &self.consumer, connection).await?;
+        let mut state = lock(&self.state);
+        if !self.left.is_cancelled() && state.inbox.is_none() {
+            state.inbox = Some(inbox);
+        }
+        Ok(())
+    }
+
+    async fn ensure(&self, subscription: &Subscription, begin: Begin, made: i64) -> Result<()> {
+        let Shared { link, options, .. } = &*self.shared;
+        let floor = consumer::ensure(link, options, &self.consumer, subscription, begin).await?;
+        self.stream.store(made, Release);
+        self.floor.store(floor, Release);
+        Ok(())
+    }
+
+    /// Adds a member, known by this number.
+    pub(crate) fn add(&self, member: u64) {
+        lock(&self.state).members.push(member);
+    }
+
+    /// Takes a member out; says whether it was the last one.
+    pub(crate) fn remove(&self, member: u64) -> bool {
+        let mut state = lock(&self.state);
+        state.members.retain(|other| *other != member);
+        self.wakers.wake_by_ref(); // what was the member's is for others now
+        state.members.is_empty()
+    }
+
+    /// Reads what has arrived, and says what a member that wants `max` messages has to do next. When that is waiting,
+    /// `context` is woken for more.
+    pub(crate) fn step(
+        &self,
+        context: &Context<'_>,
+        connection: u64,
+        member: u64,
+        max: usize,
+    ) -> Result<Step> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        // What arrived while nobody read may be as old as that.
+        let since = state.idle_since.take().unwrap_or_else(Instant::now);
+        if let Some(error) = state.trouble.take() {
+            state.inbox = None;
+            return Err(error);
+        }
+        let Some(inbox) = &mut state.inbox else {
+            return Ok(Step::Open);
+        };
+        if inbox.connection < connection {
+            inbox.forget_pulls(connection);
+        }
+        self.wakers.add(context.waker());
+        match inbox.read(&mut Context::from_waker(&state.waker), since) {
+            Ok(more) => {
+                let share = share(&state.members, member);
+                let step = inbox.step(share, max);
+                if more && share.of > 1 {
+                    self.wakers.wake_by_ref(); // some may be for others
+                }
+                Ok(step)
+            }
+            Err(error) => {
+                state.inbox = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// Does something with the inbox, if there is one.
+    pub(crate) fn with_inbox<T>(&self, work: impl FnOnce(&mut Inbox) -> T) -> Option<T> {
+        lock(&self.state).inbox.as_mut().map(work)
+    }
+
+    /// Gives the inbox up; the next reader hears why and opens it again.
+    pub(crate) fn give_up(&self, why: Error) {
+        lock(&self.state).trouble = Some(why);
+        self.wakers.wake_by_ref();
+    }
+
+    /// Gives the inbox up if nothing came since `silence`; returns when to look again.
+    pub(crate) fn check_silence(&self, silence: Duration) -> Instant {
+        let now = Instant::now();
+        match self.with_inbox(|inbox| inbox.quiet_until(silence)).flatten() {
+            Some(until) if until > now => return until,
+            Some(_) => self.give_up(error::gone("the subscription was forgotten")),
+            None => {}
+        }
+        now + silence
+    }
+
+    /// The member's first `max` messages as deliveries.
+    pub(crate) fn take(self: &Arc<Self>, member: u64, max: usize) -> Vec<Delivery> {
+        let now = Instant::now();
+        let held = {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            let share = share(&state.members, member);
+            state
+                .inbox
+                .as_mut()
+                .map(|inbox| inbox.take(share, max))
+                .unwrap_or_default()
+        };
+        held.into_iter()
+            .filter_map(|held| self.deliver(held, now))
+            .collect()
+    }
+
+    /// A message as a delivery, unless it is no longer ours.
+    fn deliver(self: &Arc<Self>, held: Held, now: Instant) -> Option<Delivery> {
+        let Held {
+            mut message,
+            place,
+            since,
+            released,
+        } = held;
+        let (reply, released) = (message.reply.take()?, released?);
+        if now.duration_since(since) >= self.deadline() {
+            tracing::debug!(
+                consumer = self.consumer,
+                "a message waited past its deadline and is left to others"
+            );
+            return None;
+        }
+        let event = message::event(
+            message,
+            self.topic.clone(),
+            &self.shared.options.stream.name,
+            place,
+        );
+        let attempt = place.delivered.saturating_sub(released).max(1);
+        let acker = NatsAcker::new(Arc::clone(self), reply, place.sequence, released, since);
+        Some(Delivery::new(event, attempt, Arc::new(acker)))
+    }
+
+    /// Finds out how often the member's first `max` messages were released, where that matters.
+    pub(crate) async fn look_up_releases(&self, member: u64, max: usize) -> Result<()> {
+        let share = share(&lock(&self.state).members, member);
+        let unknown = self
+            .with_inbox(|inbox| inbox.unknown(share, max))
+            .unwrap_or_default();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let counts = join_all(unknown.iter().map(|sequence| self.releases(*sequence))).await;
+        for (sequence, count) in unknown.into_iter().zip(counts) {
+            let count = count?;
+            self.with_inbox(|inbox| inbox.learn(sequence, count));
+        }
+        Ok(())
+    }
+
+    async fn releases(&self, sequence: u64) -> Result<u32> {
+        self.shared
+            .released
+            .count(&self.shared.link, &self.consumer, sequence)
+            .await
+    }
+
+    /// Notes that a delivery is released once more.
+    pub(crate) async fn note_release(&self, sequence: u64, released: u32) {
+        let Shared {
+            link,
+            released: counts,
+            ..
+        } = &*self.shared;
+        counts.note(link, &self.consumer, sequence, released + 1).await;
+    }
+
+    /// Hands back what nobody takes, and in the end everything.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        let mut looked = Instant::now();
+        loop {
+            let beat = (self.deadline() / 3).clamp(Duration::from_millis(50), Duration::from_secs(10));
+            tokio::select! {
+                () = self.left.cancelled() => break,
+                () = self.shared.closing.cancelled() => break,
+                () = sleep(beat) => {}
+            }
+            self.give_back(self.forsaken(beat)).await;
+            if looked.elapsed() >= LOOK_AT_FLOOR {
+                looked = Instant::now();
+                self.look_at_floor().await;
+            }
+        }
+        let (inbox, since) = {
+            let mut state = lock(&self.state);
+            (state.inbox.take(), state.idle_since.unwrap_or_else(Instant::now))
+        };
+        if let Some(inbox) = inbox {
+            self.give_back(inbox.end(&self.shared, since).await).await;
+        }
+        self.gone.cancel();
+    }
+
+    /// What may have waited for `beat` and nobody has taken.
+    fn forsaken(&self, beat: Duration) -> Vec<Held> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let Some(inbox) = &mut state.inbox else {
+            return Vec::new();
+        };
+        let now = Instant::now();
+        if let Some(since) = &mut state.idle_since {
+            if let Err(error) = inbox.read(&mut Context::from_waker(&state.waker), *since) {
+                state.trouble = Some(error);
+            }
+            *since = now;
+        }
+        now.checked_sub(beat)
+            .map(|then| inbox.take_older(then))
+            .unwrap_or_default()
+    }
+
+    /// Gives messages back that nobody has tried.
+    async fn give_back(self: &Arc<Self>, held: Vec<Held>) {
+        if held.is_empty() {
+            return;
+        }
+        tracing::debug!(
+            consumer = self.consumer,
+            messages = held.len(),
+            "handing back messages that were not taken"
+        );
+        join_all(held.into_iter().map(async |held| {
+            let Some(reply) = held.message.reply else { return };
+            let released = match held.released {
+                Some(released) => Ok(released),
+                None => self.releases(held.place.sequence).await,
+            };
+            let Ok(released) = released else { return }; // it comes back when its deadline passes
+            let acker = NatsAcker::new(Arc::clone(self), reply, held.place.sequence, released, held.since);
+            let _ = acker.nack(Redelivery::Release).await;
+        }))
+        .await;
+    }
+
+    async fn look_at_floor(&self) {
+        let Shared { link, options, .. } = &*self.shared;
+        let found = consumer::look(
+            link,
+            &options.stream.name,
+            &self.consumer,
+            options.publish_timeout,
+        )
+        .await;
+        if let Ok(Some(info)) = found {
+            self.floor.fetch_max(info.ack_floor.stream_sequence, AcqRel);
+        }
+    }
+}
+
+fn stream_made(shared: &Shared) -> i64 {
+    i64::try_from(shared.facts().created / 1_000_000).unwrap_or_default()
+}
+
+/// Marks that a member reads, until this is dropped, however that comes.
+pub(crate) struct Reading<'a>(&'a Group);
+
+impl<'a> Reading<'a> {
+    pub(crate) fn begin(group: &'a Group) -> Self {
+        lock(&group.state).readers += 1;
+        Self(group)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.readers -= 1;
+        if state.readers == 0 {
+            state.idle_since = Some(Instant::now());
+        }
+    }
+}
+
+fn share(members: &[u64], member: u64) -> Share {
+    Share {
+        index: members.iter().position(|other| *other == member).unwrap_or(0),
+        of: members.len().max(1),
+    }
+}

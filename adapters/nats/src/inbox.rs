@@ -1,0 +1,332 @@
+//! Where a consumer's messages arrive, and the pull requests that ask for them.
+//!
+//! A pull is one-shot: the server keeps it until there is a message, sends what there is up to the batch, and ends it. So
+//! nothing is sent to a member that did not ask, and what it asked for comes in one go.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use async_nats::{Message, StatusCode, Subject, Subscriber};
+use bytes::Bytes;
+use cqi_core::{Code, Error, Result};
+use futures::{Stream, StreamExt};
+use tokio::time::Instant;
+
+use crate::{bus::Shared, consumer::fnv1a, error, headers, message::Place};
+
+/// How long the server keeps a pull that finds nothing.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often it says that it still does.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// After how long without a word the pull counts as forgotten.
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+/// How many messages without an event may come with those of open pulls: their ends, and heartbeats.
+const SPARE: usize = 8;
+/// How long ending a subscription may take.
+const ENDING: Duration = Duration::from_secs(1);
+/// The most bytes of one pull, unless a single message may be larger. With a limit the server also reports a pull's end.
+const PULL_BYTES: usize = 8 << 20;
+
+/// A message that has arrived and was not given out.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) message: Message,
+    pub(crate) place: Place,
+    /// No later than it arrived.
+    pub(crate) since: Instant,
+    /// How often it was released, once that is known.
+    pub(crate) released: Option<u32>,
+}
+
+/// Which messages are a member's: the first deliveries of a key always go to the same member of this process, so that
+/// they are handled in order; all else goes to whoever asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) index: usize,
+    pub(crate) of: usize,
+}
+
+impl Share {
+    fn takes(self, held: &Held) -> bool {
+        self.of == 1
+            || held.place.delivered > 1
+            || headers::key(&held.message)
+                .is_none_or(|key| fnv1a(key.as_bytes()) % self.of as u64 == self.index as u64)
+    }
+}
+
+/// What is to be done with an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It has messages.
+    Take,
+    /// It is empty and nothing was asked for.
+    Pull,
+    /// There is none.
+    Open,
+    /// Something was asked for.
+    Wait,
+}
+
+/// One consumer's messages.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    subscriber: Subscriber,
+    reply: Subject,
+    request: Subject,
+    buffer: VecDeque<Held>,
+    /// Messages that came, of any kind, since the subscription was made.
+    received: u64,
+    /// Pulls the server has not ended.
+    open: u32,
+    /// About how many messages they may still bring.
+    expected: usize,
+    /// When anything came, or the last pull went out.
+    heard: Instant,
+    pub(crate) pulled: Instant,
+    /// How often the connection had been opened when the pulls went out.
+    pub(crate) connection: u64,
+}
+
+impl Inbox {
+    pub(crate) async fn open(shared: &Shared, consumer: &str, connection: u64) -> Result<Self> {
+        let reply = shared.link.client().new_inbox();
+        let subscribing = shared.link.client().subscribe(reply.clone());
+        let subscriber = tokio::time::timeout(shared.options.publish_timeout, subscribing)
+            .await
+            .map_err(|_| shared.link.at(error::down()))?
+            .map_err(|_| Error::closed("event bus"))?;
+        let now = Instant::now();
+        Ok(Self {
+            subscriber,
+            reply: reply.into(),
+            request: format!(
+                "$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}",
+                shared.options.stream.name
+            )
+            .into(),
+            buffer: VecDeque::new(),
+            received: 0,
+            open: 0,
+            expected: 0,
+            heard: now,
+            pulled: now,
+            connection,
+        })
+    }
+
+    /// What a member with this share has to do, when it wants `max` messages.
+    pub(crate) fn step(&self, share: Share, max: usize) -> Step {
+        if self.buffer.iter().any(|held| share.takes(held)) {
+            Step::Take
+        } else if self.open == 0 && self.buffer.len() < max * share.of {
+            Step::Pull
+        } else {
+            Step::Wait
+        }
+    }
+
+    /// The first `max` messages of this share whose releases are known.
+    pub(crate) fn take(&mut self, share: Share, max: usize) -> Vec<Held> {
+        let ready = |held: &Held| held.released.is_some() && share.takes(held);
+        if share.of == 1 {
+            let ready = self
+                .buffer
+                .iter()
+                .take(max)
+                .take_while(|held| ready(held))
+                .count();
+            return self.buffer.drain(..ready).collect();
+        }
+        let mut taken = Vec::new();
+        for held in std::mem::take(&mut self.buffer) {
+            if taken.len() < max && ready(&held) {
+                taken.push(held);
+            } else {
+                self.buffer.push_back(held);
+            }
+        }
+        taken
+    }
+
+    /// What arrived before this moment.
+    pub(crate) fn take_older(&mut self, than: Instant) -> Vec<Held> {
+        let (old, young) = std::mem::take(&mut self.buffer)
+            .into_iter()
+            .partition(|held| held.since <= than);
+        self.buffer = young;
+        old.into()
+    }
+
+    /// Which of the first `max` messages of this share were delivered before, so that they may have been released.
+    pub(crate) fn unknown(&self, share: Share, max: usize) -> Vec<u64> {
+        let first = self.buffer.iter().filter(|held| share.takes(held)).take(max);
+        first
+            .filter(|held| held.released.is_none())
+            .map(|held| held.place.sequence)
+            .collect()
+    }
+
+    pub(crate) fn learn(&mut self, sequence: u64, released: u32) {
+        for held in self
+            .buffer
+            .iter_mut()
+            .filter(|held| held.place.sequence == sequence)
+        {
+            held.released.get_or_insert(released);
+        }
+    }
+
+    /// Whether another pull should go out before `max` messages more are taken.
+    pub(crate) fn runs_low(&self, max: usize) -> bool {
+        let left = self.buffer.len().saturating_sub(max) + self.expected;
+        self.open < 2 && left <= max / 2
+    }
+
+    /// Until when something must come, if anything was asked for.
+    pub(crate) fn quiet_until(&self, silence: Duration) -> Option<Instant> {
+        (self.open > 0).then(|| self.heard + silence)
+    }
+
+    /// A pull for `batch` messages: where to, where from, what. Count on it being sent.
+    pub(crate) fn pull(&mut self, batch: usize, max_payload: usize) -> (Subject, Subject, Bytes) {
+        self.open += 1;
+        self.expected += batch;
+        self.pulled = Instant::now();
+        self.heard = self.pulled;
+        let request = format!(
+            r#"{{"batch":{batch},"no_wait":true,"expires":{},"idle_heartbeat":{},"max_bytes":{}}}"#,
+            EXPIRES.as_nanos(),
+            HEARTBEAT.as_nanos(),
+            PULL_BYTES.max(max_payload * 2)
+        );
+        (self.request.clone(), self.reply.clone(), Bytes::from(request))
+    }
+
+    /// Takes back a pull that could not be sent.
+    pub(crate) fn not_sent(&mut self, batch: usize) {
+        self.open = self.open.saturating_sub(1);
+        self.expected = self.expected.saturating_sub(batch);
+    }
+
+    /// Forgets the pulls of a lost connection.
+    pub(crate) fn forget_pulls(&mut self, connection: u64) {
+        self.open = 0;
+        self.expected = 0;
+        self.connection = connection;
+    }
+
+    /// Takes in all that has arrived; none of it arrived before `since`. Registers for more. Says whether there was any.
+    ///
+    /// # Errors
+    /// What the server says is wrong with the consumer. The inbox is then of no more use.
+    pub(crate) fn read(&mut self, context: &mut Context<'_>, since: Instant) -> Result<bool> {
+        let before = self.buffer.len();
+        loop {
+            match Pin::new(&mut self.subscriber).poll_next(context) {
+                Poll::Pending => return Ok(self.buffer.len() > before),
+                Poll::Ready(None) => return Err(Error::closed("event bus")),
+                Poll::Ready(Some(message)) => {
+                    self.heard = Instant::now();
+                    self.received += 1;
+                    match message.status {
+                        None => self.hold(message, since),
+                        Some(status) => self.note(status, &message)?,
+                    }
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, message: Message, since: Instant) {
+        self.expected = self.expected.saturating_sub(1);
+        let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
+        let Some(place) = place else {
+            return tracing::warn!(subject = %message.subject, "a message that is no delivery was left out");
+        };
+        self.buffer.push_back(Held {
+            message,
+            place,
+            since,
+            released: (place.delivered == 1).then_some(0),
+        });
+    }
+
+    fn note(&mut self, status: StatusCode, message: &Message) -> Result<()> {
+        let description = message.description.as_deref().unwrap_or_default();
+        match status.as_u16() {
+            100 => return Ok(()),
+            503 => return Err(error::gone("the group's consumer or the stream is missing")),
+            409 if description == "Consumer Deleted" => {
+                return Err(error::gone("the group's consumer was deleted"));
+            }
+            // The ordinary ends of a pull, and those of a server that stops or hands over.
+            404 | 408 => {}
+            409 if !(description.starts_with("Exceeded") || description.contains("push based")) => {}
+            409 if description == "Exceeded MaxWaiting" => {
+                return Err(
+                    Error::temporary("the group has too many members that wait").with_code(Code::Exhausted)
+                );
+            }
+            _ => {
+                return Err(Error::permanent(format!(
+                    "the server refuses to give out events: {description}"
+                ))
+                .with_code(Code::FailedPrecondition));
+            }
+        }
+        let left = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let left = left.and_then(|left| left.as_str().parse().ok()).unwrap_or(0);
+        self.open = self.open.saturating_sub(1);
+        self.expected = if self.open == 0 {
+            0
+        } else {
+            self.expected.saturating_sub(left)
+        };
+        Ok(())
+    }
+
+    /// Ends the subscription and returns everything that came until then.
+    ///
+    /// What the server sends between our last look and its end would be lost until its deadline. So the end is set at a
+    /// count of messages that the open pulls cannot exceed, and what they leave of it is filled up by ourselves.
+    pub(crate) async fn end(mut self, shared: &Shared, since: Instant) -> Vec<Held> {
+        let _ = self.read(&mut Context::from_waker(Waker::noop()), since);
+        if self.open > 0 && shared.link.is_up() {
+            let more = self.expected + SPARE;
+            let filled = async {
+                self.subscriber
+                    .unsubscribe_after(self.received + more as u64)
+                    .await
+                    .ok()?;
+                for _ in 0..more {
+                    shared
+                        .link
+                        .client()
+                        .publish(self.reply.clone(), Bytes::new())
+                        .await
+                        .ok()?;
+                }
+                while let Some(message) = self.subscriber.next().await {
+                    if message.status.is_none() && message.reply.is_some() {
+                        self.hold(message, since);
+                    }
+                }
+                Some(())
+            };
+            if tokio::time::timeout(ENDING, filled).await.is_err() {
+                tracing::debug!(
+                    "a subscription did not end in time; what was on its way comes back after its deadline"
+                );
+            }
+        }
+        self.buffer.into()
+    }
+}

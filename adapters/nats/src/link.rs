@@ -1,0 +1,303 @@
+//! The connection: what happens to it, and calls over it that always end.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    hash::{BuildHasher, RandomState},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectOptions, HeaderMap, Message, Request, RequestErrorKind, Subject, connection::State,
+};
+use bytes::Bytes;
+use cqi_core::{Error, Result};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Addresses, NatsOptions},
+    error,
+};
+
+/// How often a call that waits looks whether it waits in vain. An answer in time costs nothing of it.
+const LOOK: Duration = Duration::from_millis(50);
+/// The longest pause between two attempts to connect, so that a server that is back is found soon.
+const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// How many refusals of the server are remembered.
+const REFUSALS: usize = 16;
+
+/// A connection that opens itself anew until it is closed.
+pub(crate) struct Link {
+    client: Client,
+    signals: Arc<Signals>,
+}
+
+/// What the connection has told.
+struct Signals {
+    /// `host:port` of the servers, for messages.
+    server: String,
+    /// How often the connection was lost.
+    losses: AtomicU64,
+    /// How often it was opened.
+    opened: watch::Sender<u64>,
+    /// What the server refused last, and how often it refused.
+    refusals: Mutex<VecDeque<String>>,
+    refused: AtomicU64,
+    /// Cancelled when the client has ended.
+    ended: CancellationToken,
+}
+
+impl Link {
+    /// Connects within the limit of `options`, or says in one line why not.
+    pub(crate) async fn open(options: &NatsOptions) -> Result<Self> {
+        let addresses = options.addresses()?;
+        let signals = Arc::new(Signals {
+            server: addresses.to_string(),
+            losses: AtomicU64::new(0),
+            opened: watch::Sender::new(0),
+            refusals: Mutex::default(),
+            refused: AtomicU64::new(0),
+            ended: CancellationToken::new(),
+        });
+        let heard = Arc::clone(&signals);
+        let connect = client_options(options, &addresses)
+            .event_callback(move |event| {
+                heard.note(&event);
+                std::future::ready(())
+            })
+            .connect(addresses.servers);
+        let opened = match timeout(options.connection_timeout, connect).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => Err(error::connect(&error)),
+            Err(_) => Err(error::connect(&async_nats::ConnectErrorKind::TimedOut.into())),
+        };
+        match opened {
+            Ok(client) => Ok(Self { client, signals }),
+            Err(error) => Err(error
+                .with_operation("event_bus.connect")
+                .with_context("server", &signals.server)),
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// `host:port` of the servers.
+    pub(crate) fn server(&self) -> &str {
+        &self.signals.server
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Raised each time the connection is opened.
+    pub(crate) fn opened(&self) -> watch::Receiver<u64> {
+        self.signals.opened.subscribe()
+    }
+
+    /// Ends when the client has ended.
+    pub(crate) async fn ended(&self) {
+        self.signals.ended.cancelled().await;
+    }
+
+    /// Sends a request and waits for its answer, `within` at most. `None`: nobody listens on the subject.
+    ///
+    /// It also ends when the connection is lost or the server refuses the subject, of which the client itself says
+    /// nothing. Cancel-safe: the answer is then dropped.
+    pub(crate) async fn ask(
+        &self,
+        subject: Subject,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        within: Duration,
+    ) -> Result<Option<Message>> {
+        if !self.is_up() {
+            return Err(self.at(error::down()));
+        }
+        let (losses, refused) = (self.losses(), self.signals.refused.load(Acquire));
+        let mut request = Request::new().payload(payload).timeout(None);
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let mut answer = pin!(self.client.send_request(subject.clone(), request));
+        let end = Instant::now() + within;
+        loop {
+            let now = Instant::now();
+            match timeout_at(end.min(now + LOOK), &mut answer).await {
+                Ok(Ok(message)) => return Ok(Some(message)),
+                Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => return Ok(None),
+                Ok(Err(error)) => return Err(self.at(error::request(&error))),
+                Err(_) if self.losses() != losses => return Err(self.at(error::lost())),
+                Err(_) => {
+                    if self.signals.refused.load(Acquire) != refused && self.signals.refuses(&subject) {
+                        return Err(self.at(error::denied(&subject)));
+                    }
+                    if Instant::now() >= end {
+                        return Err(self.at(Error::timeout(within)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a message that has no answer.
+    ///
+    /// Cancel-safe: it is then either sent or not.
+    pub(crate) async fn tell(
+        &self,
+        subject: Subject,
+        reply: Option<Subject>,
+        payload: Bytes,
+        within: Duration,
+    ) -> Result<()> {
+        if !self.is_up() {
+            return Err(self.at(error::down()));
+        }
+        let sent = async {
+            match reply {
+                Some(reply) => self.client.publish_with_reply(subject, reply, payload).await,
+                None => self.client.publish(subject, payload).await,
+            }
+        };
+        let mut sent = pin!(sent);
+        // There is room nearly always, and then no need for a timer.
+        let sent = match poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => timeout(within, sent).await.map_err(|_| self.at(error::down()))?,
+        };
+        sent.map_err(|_| Error::closed("event bus"))
+    }
+
+    /// An error with the server's name.
+    pub(crate) fn at(&self, error: Error) -> Error {
+        error.with_context("server", &self.signals.server)
+    }
+
+    /// How often the connection was lost so far.
+    pub(crate) fn losses(&self) -> u64 {
+        self.signals.losses.load(Acquire)
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("server", &self.signals.server)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Signals {
+    fn note(&self, event: &async_nats::Event) {
+        let server = &self.server;
+        match event {
+            async_nats::Event::Connected => {
+                self.opened.send_modify(|times| *times += 1);
+                tracing::info!(server, "connected to NATS");
+            }
+            async_nats::Event::Disconnected => {
+                self.losses.fetch_add(1, AcqRel);
+                tracing::warn!(server, "connection to NATS lost, opening it anew");
+            }
+            async_nats::Event::Closed => self.ended.cancel(),
+            async_nats::Event::Draining => tracing::debug!(server, "closing the connection to NATS"),
+            async_nats::Event::LameDuckMode => tracing::warn!(server, "the NATS server is about to stop"),
+            async_nats::Event::SlowConsumer(subscription) => {
+                tracing::error!(server, subscription, "messages came faster than they were read");
+            }
+            async_nats::Event::ServerError(error) => {
+                let text = error.to_string();
+                tracing::error!(server, error = text, "the NATS server reports an error");
+                let mut refusals = lock(&self.refusals);
+                if refusals.len() == REFUSALS {
+                    refusals.pop_front();
+                }
+                refusals.push_back(text);
+                self.refused.fetch_add(1, AcqRel);
+            }
+            async_nats::Event::ClientError(error) => {
+                tracing::warn!(server, error = error.to_string(), "connecting to NATS failed");
+            }
+        }
+    }
+
+    /// Whether the server lately refused this subject, or the answers to any request.
+    fn refuses(&self, subject: &str) -> bool {
+        lock(&self.refusals).iter().any(|text| {
+            let text_lower = text.to_ascii_lowercase();
+            text_lower.contains("permissions violation")
+                && (text.contains(&format!("\"{subject}\""))
+                    || text_lower.contains("subscription to \"_inbox"))
+        })
+    }
+}
+
+fn client_options(options: &NatsOptions, addresses: &Addresses) -> ConnectOptions {
+    let mut connect = ConnectOptions::new()
+        .name(&options.name)
+        .connection_timeout(options.connection_timeout)
+        // The client gives a link up at the third ping without an answer: one and a half of our intervals.
+        .ping_interval(options.ping_interval / 2)
+        .request_timeout(None)
+        .max_reconnects(None)
+        .reconnect_delay_callback(reconnect_pause);
+    let password = || addresses.password.expose().to_owned();
+    if !addresses.user.is_empty() {
+        connect = connect.user_and_password(addresses.user.clone(), password());
+    } else if !addresses.password.is_empty() {
+        connect = connect.token(password());
+    }
+    if let Some(file) = &options.ca_file {
+        connect = connect.add_root_certificates(file.clone());
+    }
+    connect
+}
+
+/// Doubles from 50 ms to a second, less a random fifth, so that clients of a restarted server do not come at once.
+fn reconnect_pause(attempts: usize) -> Duration {
+    if attempts <= 1 {
+        return Duration::ZERO;
+    }
+    let doublings = u32::try_from(attempts - 2).unwrap_or(u32::MAX).min(10);
+    let pause = (Duration::from_millis(50) * 2_u32.pow(doublings)).min(MAX_RECONNECT_PAUSE);
+    let random = u32::try_from(RandomState::new().hash_one(attempts) % 200).unwrap_or_default();
+    pause - pause * random / 1000
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_to_a_second() {
+        assert_eq!(reconnect_pause(1), Duration::ZERO);
+        let second = reconnect_pause(2);
+        assert!(second >= Duration::from_millis(40) && second <= Duration::from_millis(50));
+        for attempts in [10, 100, usize::MAX] {
+            let pause = reconnect_pause(attempts);
+            assert!(
+                pause >= Duration::from_millis(800) && pause <= MAX_RECONNECT_PAUSE,
+                "{pause:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A JetStream message as an event.
+
+use async_nats::Message;
+use cqi_core::{
+    event::{
+        Event, EventId,
+        envelope::{self, Fallback, Prefix},
+    },
+    name::Topic,
+};
+use jiff::Timestamp;
+
+use crate::headers;
+
+/// What the reply subject of a delivery says, by ADR-15 of NATS:
+/// `$JS.ACK.<domain>.<account>.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>[.<token>]`,
+/// older servers without domain and account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// How often it was delivered, this time included.
+    pub(crate) delivered: u32,
+    /// Which message of the stream it is.
+    pub(crate) sequence: u64,
+    /// When the stream stored it, in nanoseconds since 1970.
+    pub(crate) stored_at: i64,
+}
+
+impl Place {
+    pub(crate) fn parse(reply: &str) -> Option<Self> {
+        let tokens = reply.strip_prefix("$JS.ACK.")?;
+        let skip = match tokens.split('.').count() {
+            7 => 2,
+            9.. => 4,
+            _ => return None,
+        };
+        let mut tokens = tokens.split('.').skip(skip);
+        let delivered = tokens.next()?.parse().ok()?;
+        let sequence = tokens.next()?.parse().ok()?;
+        let stored_at = tokens.nth(1)?.parse().ok()?;
+        Some(Self {
+            delivered,
+            sequence,
+            stored_at,
+        })
+    }
+}
+
+/// The event of a message; any message is one.
+pub(crate) fn event(message: Message, topic: Topic, stream: &str, place: Place) -> Event {
+    let values = message.headers.as_ref().map(headers::read).unwrap_or_default();
+    let foreign_id = || {
+        let given = message
+            .headers
+            .as_ref()?
+            .get_last(async_nats::header::NATS_MESSAGE_ID)?;
+        EventId::parse(given.as_str()).ok()
+    };
+    // The same for every delivery of this message.
+    let fallback = || Fallback {
+        id: foreign_id()
+            .or_else(|| EventId::parse(&format!("{stream}-{}", place.sequence)).ok())
+            .unwrap_or_default(),
+        time: Timestamp::from_nanosecond(place.stored_at.into()).unwrap_or_default(),
+        key: None,
+    };
+    let values = values.iter().map(|(name, value)| (*name, value.as_ref()));
+    envelope::read(Prefix::Dash, topic, message.payload.clone(), values, fallback)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_old_and_new_servers_are_read() {
+        let place = Some(Place {
+            delivered: 3,
+            sequence: 17,
+            stored_at: 1_700_000_000_000_000_000,
+        });
+        for reply in [
+            "$JS.ACK.S.c.3.17.9.1700000000000000000.0",
+            "$JS.ACK._.hash.S.c.3.17.9.1700000000000000000.0",
+            "$JS.ACK.hub.hash.S.c.3.17.9.1700000000000000000.0.token",
+        ] {
+            assert_eq!(Place::parse(reply), place, "{reply}");
+        }
+        for bad in [
+            "",
+            "$JS.ACK.",
+            "_INBOX.x",
+            "$JS.ACK.S.c.x.17.9.1.0",
+            "$JS.ACK.a.b.c.d.e.f.g.h",
+        ] {
+            assert_eq!(Place::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Groups on the server, and members that are slow, gone or mistaken.
+
+use std::{collections::HashSet, time::Duration};
+
+use cqi_core::{
+    Code, Kind,
+    event::{EventBus, Redelivery},
+    name::Group,
+};
+use cqi_nats::NatsBus;
+use cqi_testkit::fixture::{self, Kind as Fixture};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::{LIMIT, connect, event, next, number, operator, options, plain, subscription, topic};
+
+fn name(subscription: &cqi_core::event::Subscription) -> String {
+    format!("{}-{}", subscription.group, subscription.topic.event_type())
+}
+
+#[tokio::test]
+async fn f_bus_17_a_deleted_consumer_is_made_anew_and_loses_nothing() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (bus, topic) = (connect(server).await, topic());
+    let wanted = subscription(&topic);
+    let mut deliveries = bus.subscribe(wanted.clone()).await.unwrap();
+    for n in 0..10 {
+        bus.publish(event(&topic, n)).await.unwrap();
+    }
+    let mut seen = HashSet::new();
+    let mut held = Vec::new();
+    while seen.len() + held.len() < 10 {
+        for delivery in next(&mut *deliveries, &mut 0).await {
+            if number(&delivery) < 5 {
+                seen.insert(number(&delivery));
+                delivery.ack().await.unwrap();
+            } else {
+                held.push(delivery);
+            }
+        }
+    }
+    let stream = operator(server).await.get_stream("CQC_EVENTS").await.unwrap();
+    let start = Instant::now();
+    let mut errors = 0;
+    let deleting = async {
+        sleep(Duration::from_millis(200)).await; // while `next` waits
+        stream.delete_consumer(&name(&wanted)).await.unwrap();
+        bus.publish(event(&topic, 10)).await.unwrap();
+    };
+    let reading = async {
+        while seen.len() < 11 {
+            for delivery in next(&mut *deliveries, &mut errors).await {
+                seen.insert(number(&delivery));
+                delivery.ack().await.unwrap();
+            }
+        }
+    };
+    futures::future::join(deleting, reading).await;
+    assert!(errors > 0, "the loss was not said");
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "after {:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_slow_member_keeps_nothing_it_has_not_taken() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (slow, other, topic) = (connect(server).await, connect(server).await, topic());
+    let wanted = subscription(&topic).with_ack_deadline(Duration::from_secs(3));
+    let mut slowly = slow.subscribe(wanted.clone()).await.unwrap();
+    let mut quickly = other.subscribe(wanted).await.unwrap();
+    // The slow one has asked for ten, and takes one.
+    assert!(
+        timeout(Duration::from_millis(100), slowly.next(10))
+            .await
+            .is_err()
+    );
+    for n in 0..10 {
+        slow.publish(event(&topic, n)).await.unwrap();
+    }
+    let mut taken = timeout(LIMIT, slowly.next(1)).await.unwrap().unwrap().unwrap();
+    let held = taken.pop().unwrap();
+    let start = Instant::now();
+    let mut seen = HashSet::from([number(&held)]);
+    while seen.len() < 10 {
+        held.extend().await.unwrap();
+        for delivery in next(&mut *quickly, &mut 0).await {
+            assert_eq!(delivery.attempt(), 1, "what nobody tried counts as no attempt");
+            seen.insert(number(&delivery));
+            delivery.ack().await.unwrap();
+        }
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "only after the ack deadline: {:?}",
+        start.elapsed()
+    );
+    held.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backlog_is_fetched_in_bounds() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (bus, topic) = (connect(server).await, topic());
+    let wanted = subscription(&topic);
+    let mut deliveries = bus.subscribe(wanted.clone()).await.unwrap();
+    for result in bus
+        .publish_batch((0..2_000).map(|n| event(&topic, n)).collect())
+        .await
+    {
+        result.unwrap();
+    }
+    let stream = operator(server).await.get_stream("CQC_EVENTS").await.unwrap();
+    for _ in 0..5 {
+        let batch = timeout(LIMIT, deliveries.next(16))
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert!(batch.len() <= 16);
+        for delivery in batch {
+            delivery.ack().await.unwrap();
+        }
+        let out = stream.consumer_info(name(&wanted)).await.unwrap().num_ack_pending;
+        assert!(
+            out <= 3 * 16,
+            "{out} messages are out for a member that asks for 16"
+        );
+    }
+}
+
+#[tokio::test]
+async fn two_groups_never_share_a_consumer() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let topic = topic();
+    let mut durable = options(server.url());
+    durable.durable = "one-name".into();
+    let bus = NatsBus::connect(durable).await.unwrap();
+    let _first = bus.subscribe(subscription(&topic)).await.unwrap();
+    let error = bus.subscribe(subscription(&topic)).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Permanent, Some(Code::FailedPrecondition)),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("another consumer group"), "{error}");
+}
+
+#[tokio::test]
+async fn an_ack_deadline_that_changed_is_updated_on_the_server() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (bus, topic) = (connect(server).await, topic());
+    let wanted = subscription(&topic);
+    for (deadline, ack_wait) in [(10, 10_500), (40, 41_000)] {
+        let mut member = bus
+            .subscribe(wanted.clone().with_ack_deadline(Duration::from_secs(deadline)))
+            .await
+            .unwrap();
+        let stream = operator(server).await.get_stream("CQC_EVENTS").await.unwrap();
+        let info = stream.consumer_info(name(&wanted)).await.unwrap();
+        assert_eq!(info.config.ack_wait, Duration::from_millis(ack_wait));
+        member.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn f_bus_16_members_that_come_and_go_leave_one_consumer_and_no_pulls() {
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
+    let (bus, topic) = (connect(&server).await, topic());
+    let wanted = subscription(&topic);
+    for n in 0..50 {
+        let mut member = bus.subscribe(wanted.clone()).await.unwrap();
+        assert!(timeout(Duration::from_millis(2), member.next(4)).await.is_err());
+        if n % 2 == 0 {
+            member.close().await.unwrap();
+        }
+    }
+    let stream = operator(&server).await.get_stream("CQC_EVENTS").await.unwrap();
+    let start = Instant::now();
+    loop {
+        let info = stream.get_info().await.unwrap();
+        let waiting = stream.consumer_info(name(&wanted)).await.unwrap().num_waiting;
+        if (info.state.consumer_count, waiting) == (1, 0) {
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{} consumers, {waiting} pulls",
+            info.state.consumer_count
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn settling_can_be_confirmed() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let topic = topic();
+    let mut confirming = options(server.url());
+    confirming.confirm_acks = true;
+    let bus = NatsBus::connect(confirming).await.unwrap();
+    let wanted = subscription(&topic);
+    let mut deliveries = bus.subscribe(wanted.clone()).await.unwrap();
+    bus.publish(event(&topic, 1)).await.unwrap();
+    let delivery = next(&mut *deliveries, &mut 0).await.pop().unwrap();
+    delivery.ack().await.unwrap();
+    let stream = operator(server).await.get_stream("CQC_EVENTS").await.unwrap();
+    // The server has it when `ack` returns.
+    assert_eq!(
+        stream.consumer_info(name(&wanted)).await.unwrap().num_ack_pending,
+        0
+    );
+    bus.publish(event(&topic, 2)).await.unwrap();
+    let delivery = next(&mut *deliveries, &mut 0).await.pop().unwrap();
+    stream.delete_consumer(&name(&wanted)).await.unwrap();
+    let error = delivery.ack().await.unwrap_err();
+    assert!(error.is_temporary(), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_dead_letters_of_two_groups_are_two() {
+    // They keep their event's id, which the stream would take for duplicates.
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (bus, topic) = (connect(server).await, topic());
+    let mut letters = bus.subscribe(subscription(&topic.dead_letter())).await.unwrap();
+    let sent = event(&topic, 1);
+    bus.publish(sent.clone()).await.unwrap();
+    for group in ["a", "b", "b"] {
+        let group = Group::parse(group).unwrap();
+        let letter = sent.clone().with_topic(topic.dead_letter());
+        let letter = letter
+            .with_protocol_header(cqi_core::event::header::GROUP, group.as_str())
+            .unwrap();
+        bus.publish(letter).await.unwrap();
+    }
+    let mut groups = Vec::new();
+    while groups.len() < 2 {
+        for letter in next(&mut *letters, &mut 0).await {
+            groups.push(
+                letter
+                    .event()
+                    .headers()
+                    .get(cqi_core::event::header::GROUP)
+                    .unwrap()
+                    .to_owned(),
+            );
+            let (_, _, acker) = letter.into_parts();
+            acker.ack().await.unwrap();
+        }
+    }
+    assert_eq!(groups, ["a", "b"]);
+    assert!(
+        timeout(Duration::from_millis(300), letters.next(1))
+            .await
+            .is_err(),
+        "a letter came twice"
+    );
+}
+
+#[tokio::test]
+async fn a_release_needs_no_word_of_who_released() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (first, second, topic) = (connect(server).await, connect(server).await, topic());
+    let wanted = subscription(&topic);
+    let mut one = first.subscribe(wanted.clone()).await.unwrap();
+    first.publish(event(&topic, 1)).await.unwrap();
+    let delivery = next(&mut *one, &mut 0).await.pop().unwrap();
+    delivery.nack(Redelivery::Release).await.unwrap();
+    first.close().await.unwrap();
+    let mut other = second.subscribe(wanted).await.unwrap();
+    let delivery = next(&mut *other, &mut 0).await.pop().unwrap();
+    assert_eq!(delivery.attempt(), 1);
+    delivery.ack().await.unwrap();
+}

@@ -1,0 +1,4 @@
+//! The adapter against a real server.
+
+mod conformance;
+mod support;

@@ -1,0 +1,1 @@
+return list(ARGV[3], tonumber(ARGV[2]))

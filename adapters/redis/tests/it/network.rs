@@ -1,0 +1,151 @@
+//! The network between us and the server fails.
+
+use std::time::Duration;
+
+use cqi_core::{Code, Kind, cache::Cache};
+use cqi_redis::{RedisCache, RedisOptions};
+use cqi_testkit::{
+    eventually,
+    fixture::{self, Kind as Fixture},
+    proxy::{Direction, Proxy},
+    unique,
+};
+use tokio::time::Instant;
+
+use crate::kit::{FOR_EVER, options};
+
+async fn scene(ping_interval: Duration) -> Option<(Proxy, RedisCache, Duration)> {
+    let server = fixture::require(Fixture::Redis)?;
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let options = RedisOptions {
+        ping_interval,
+        ..options(proxy.address())
+    };
+    let timeout = options.timeout;
+    let cache = RedisCache::connect(options).await.unwrap();
+    Some((proxy, cache, timeout))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f_cache_02_a_dead_connection_is_replaced_within_three_timeouts() {
+    // Without the help of pings.
+    let Some((proxy, cache, timeout)) = scene(Duration::from_secs(600)).await else {
+        return;
+    };
+    proxy.black_hole_old(Direction::Both);
+    let began = Instant::now();
+    let mut failed = 0;
+    while let Err(error) = cache.get("k").await {
+        assert_eq!(
+            (error.kind(), error.code()),
+            (Kind::Temporary, Some(Code::Timeout))
+        );
+        failed += 1;
+    }
+    assert_eq!(failed, 3);
+    assert!(
+        began.elapsed() < timeout * 3 + Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(proxy.accepted(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_connection_is_noticed_and_replaced_while_idle() {
+    let interval = Duration::from_secs(1);
+    let Some((proxy, cache, _)) = scene(interval).await else {
+        return;
+    };
+    proxy.black_hole_old(Direction::Down);
+    let replaced = eventually(
+        "there is a new connection",
+        interval * 2 + interval / 2,
+        async || match proxy.accepted() {
+            2 => Ok(()),
+            count => Err(count),
+        },
+    );
+    replaced.await.unwrap();
+    eventually("it works", interval, async || cache.ping().await)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_write_may_have_applied_and_a_cut_read_changed_nothing() {
+    let Some((proxy, cache, _)) = scene(Duration::from_secs(600)).await else {
+        return;
+    };
+    let key = unique("cut");
+    proxy.black_hole_old(Direction::Down);
+    let error = cache.set(&key, "v".into(), FOR_EVER).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.may_have_applied()),
+        (Some(Code::Timeout), true)
+    );
+    let error = cache.get(&key).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.may_have_applied()),
+        (Some(Code::Timeout), false)
+    );
+    proxy.heal().await;
+    proxy.reset();
+    eventually("it works again", Duration::from_secs(2), async || {
+        cache.ping().await
+    })
+    .await
+    .unwrap();
+    assert_eq!(cache.get(&key).await.unwrap().as_deref(), Some(&b"v"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nothing_can_be_reached_calls_fail_at_once_and_then_work_again() {
+    let Some((proxy, cache, timeout)) = scene(Duration::from_secs(1)).await else {
+        return;
+    };
+    proxy.refuse().await;
+    proxy.reset();
+    eventually(
+        "the connection is known to be down",
+        Duration::from_secs(3),
+        async || {
+            let began = Instant::now();
+            match cache.get("k").await {
+                Err(error) if began.elapsed() < timeout / 10 => Ok(error),
+                other => Err((other, began.elapsed())),
+            }
+        },
+    )
+    .await
+    .unwrap();
+    for _ in 0..100 {
+        let began = Instant::now();
+        let error = cache.get("k").await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.code()),
+            (Kind::Temporary, Some(Code::Unavailable))
+        );
+        assert!(began.elapsed() < timeout / 2);
+    }
+    proxy.heal().await;
+    eventually("it works again", Duration::from_secs(2), async || {
+        cache.ping().await
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_network_in_small_pieces_changes_nothing() {
+    let Some((proxy, cache, _)) = scene(Duration::from_secs(1)).await else {
+        return;
+    };
+    proxy.slice();
+    proxy.latency(Duration::from_millis(50));
+    let key = unique("slow");
+    let value = vec![b'x'; 1000];
+    assert!(cache.set(&key, value.clone().into(), FOR_EVER).await.unwrap());
+    assert_eq!(cache.get(&key).await.unwrap().as_deref(), Some(&value[..]));
+    assert_eq!(proxy.accepted(), 1);
+}

@@ -1,0 +1,219 @@
+//! What a server refuses, and servers that are none of Redis.
+
+use std::time::Duration;
+
+use cqi_core::{Code, Error, Kind, cache::Cache, registry::Registry};
+use cqi_redis::{RedisCache, RedisOptions, RedisRegistry, RedisRegistryOptions};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::Instant,
+};
+
+use crate::kit::{FOR_EVER, ask, cache, options, own};
+
+async fn refusal(options: RedisOptions) -> Error {
+    let (limit, server) = (options.connection_timeout, options.nodes[0].1.to_string());
+    let began = Instant::now();
+    let error = RedisCache::connect(options).await.unwrap_err();
+    assert!(
+        began.elapsed() < limit + Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
+    let shown = format!("{error} {error:?} {}", error.chain());
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(error.to_string().contains(&server), "{error}");
+    error
+}
+
+#[tokio::test]
+async fn an_absent_server_is_named_in_time() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = refusal(options(address)).await;
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Temporary, Some(Code::Unavailable))
+    );
+    let unknown = RedisOptions {
+        nodes: vec![("nowhere.invalid".into(), 6379)],
+        ..options(address)
+    };
+    let error = refusal(unknown).await;
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Temporary, Some(Code::Unavailable))
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_redis_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let web = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    };
+    let check = async {
+        let error = refusal(options(address)).await;
+        assert_eq!(error.kind(), Kind::Permanent, "{error}");
+        let error = refusal(RedisOptions {
+            tls: true,
+            ..options(address)
+        })
+        .await;
+        assert_eq!(error.kind(), Kind::Permanent, "{error}");
+        assert!(error.to_string().contains("TLS"), "{error}");
+    };
+    tokio::select! {
+        () = web => {}
+        () = check => {}
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = refusal(options(listener.local_addr().unwrap())).await;
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Temporary, Some(Code::Unavailable))
+    );
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_unauthorized_and_never_shown() {
+    let Some(server) = own(&["requirepass canary-right"]) else {
+        return;
+    };
+    let good = || RedisOptions {
+        password: "canary-right".into(),
+        ..options(server.address())
+    };
+    for bad in [
+        RedisOptions {
+            password: "canary-wrong".into(),
+            ..good()
+        },
+        RedisOptions {
+            password: "".into(),
+            ..good()
+        },
+        RedisOptions {
+            user: "canary-user".into(),
+            ..good()
+        },
+    ] {
+        let error = refusal(bad).await;
+        assert_eq!(error.kind(), Kind::Unauthorized, "{error}");
+    }
+    let cache = RedisCache::connect(good()).await.unwrap();
+    assert!(!format!("{cache:?}").contains("canary"));
+    cache.ping().await.unwrap();
+    // The registry logs in by another command of the protocol.
+    let registry = |redis| {
+        RedisRegistry::connect(RedisRegistryOptions {
+            redis,
+            ..Default::default()
+        })
+    };
+    registry(good()).await.unwrap().ping().await.unwrap();
+    for password in ["canary-wrong", ""] {
+        let bad = RedisOptions {
+            password: password.into(),
+            ..good()
+        };
+        let error = registry(bad).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unauthorized, "{error}");
+        assert!(!format!("{error:?} {}", error.chain()).contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn what_the_acl_forbids_is_permission_denied() {
+    let Some(server) = own(&["user reader on >canary ~mine:* +get +ping +select"]) else {
+        return;
+    };
+    let reader = RedisOptions {
+        user: "reader".into(),
+        password: "canary".into(),
+        ..options(server.address())
+    };
+    let cache = RedisCache::connect(reader).await.unwrap();
+    assert_eq!(cache.get("mine:a").await.unwrap(), None);
+    for error in [
+        cache.set("mine:a", "v".into(), FOR_EVER).await.unwrap_err(),
+        cache.get("other").await.unwrap_err(),
+    ] {
+        assert_eq!(
+            (error.kind(), error.code()),
+            (Kind::Unauthorized, Some(Code::PermissionDenied))
+        );
+        assert!(!error.may_have_applied());
+    }
+}
+
+#[tokio::test]
+async fn databases_are_apart_and_an_unknown_one_is_invalid() {
+    let Some(server) = own(&["databases 2"]) else {
+        return;
+    };
+    let database = |database| RedisOptions {
+        database,
+        ..options(server.address())
+    };
+    let first = RedisCache::connect(database(0)).await.unwrap();
+    let second = RedisCache::connect(database(1)).await.unwrap();
+    first.set("k", "v".into(), FOR_EVER).await.unwrap();
+    assert_eq!(second.get("k").await.unwrap(), None);
+    assert_eq!(refusal(database(2)).await.kind(), Kind::InvalidInput);
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_refused_and_kept() {
+    let Some(server) = own(&[]) else { return };
+    let cache = cache(&server).await;
+    let _: i64 = ask(server.address(), &["RPUSH", "list", "canary"]).await;
+    for error in [
+        cache.get("list").await.unwrap_err(),
+        cache.add("list", 1, None).await.unwrap_err(),
+        cache
+            .add("list", 1, Some(Duration::from_secs(1)))
+            .await
+            .unwrap_err(),
+    ] {
+        assert_eq!(
+            (error.kind(), error.code()),
+            (Kind::InvalidInput, Some(Code::FailedPrecondition)),
+            "{error}"
+        );
+        assert!(!format!("{error:?}").contains("canary"));
+    }
+    assert_eq!(ask::<i64>(server.address(), &["LLEN", "list"]).await, 1);
+    assert!(cache.delete("list").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_value_over_a_configured_limit_is_refused() {
+    let Some(server) = own(&[]) else { return };
+    let cache = RedisCache::connect(RedisOptions {
+        max_value: 8,
+        ..options(server.address())
+    })
+    .await
+    .unwrap();
+    assert_eq!(cache.capabilities().max_value, 8);
+    let error = cache.set("k", vec![0; 9].into(), FOR_EVER).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::InvalidInput, Some(Code::TooLarge))
+    );
+    assert!(cache.set("k", vec![0; 8].into(), FOR_EVER).await.unwrap());
+}
