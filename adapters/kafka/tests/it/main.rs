@@ -6,5 +6,4 @@ mod apart;
 mod conformance;
 mod faults;
 mod foreign;
-mod perf;
 mod support;
