@@ -6,6 +6,7 @@
 //! - [`fixture`]: real servers for tests, which may be killed, paused and started again.
 //! - [`proxy`]: a TCP proxy with faults, between a client and such a server.
 //! - [`recorder`]: records observations, log events and spans, so that telemetry is tested like any output.
+//! - [`figures`]: the line of figures that a fault test prints and writes down.
 //! - [`liars`]: deliberately broken adapters, which the suites must catch by name.
 //! - [`report`]: the table of what was proven for which adapter.
 //! - [`contracts`]: protobuf events that stand in for the CQC contracts.
@@ -17,6 +18,7 @@ pub mod conformance;
 pub mod contracts;
 mod eventually;
 pub mod faulty;
+pub mod figures;
 pub mod fixture;
 pub mod liars;
 pub mod mocks;

@@ -14,7 +14,7 @@ use std::{
 use cqi_core::{Code, Error, Result, event::Event};
 use futures::task::AtomicWaker;
 use rdkafka::{
-    ClientContext,
+    ClientContext, Message as _,
     config::RDKafkaLogLevel,
     error::KafkaError,
     producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
@@ -91,6 +91,10 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, receipt: Arc<Receipt>) {
         let outcome = match result {
+            // Without an offset it is the client's guess: an earlier attempt failed, and as a later event of the partition
+            // was stored, it takes this one for stored too. But a broker that knows nothing of this producer yet accepts
+            // a later event first: it was seen to lose the first event of a new topic, with this very report.
+            Ok(message) if message.offset() < 0 => Err(RDKafkaErrorCode::GaplessGuarantee),
             Ok(_) => Ok(()),
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{
             AtomicBool, AtomicU64,
-            Ordering::{AcqRel, Acquire},
+            Ordering::{AcqRel, Acquire, Release},
         },
     },
     time::Duration,
@@ -18,7 +18,7 @@ use cqi_core::{
     Error, Result,
     event::{Capabilities, Deliveries, Durability, Event, EventBus, Order, Subscription},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
     is_closed: AtomicBool,
+    /// Whether closing has ended; held by whoever closes.
+    close_done: tokio::sync::Mutex<bool>,
     facts: Mutex<Facts>,
     /// The groups with members here, by consumer.
     groups: Mutex<HashMap<String, Arc<Group>>>,
@@ -87,6 +89,7 @@ impl NatsBus {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             is_closed: AtomicBool::new(false),
+            close_done: tokio::sync::Mutex::new(false),
             facts: Mutex::new(facts),
             groups: Mutex::default(),
             next_member: AtomicU64::new(0),
@@ -230,15 +233,15 @@ impl EventBus for NatsBus {
     async fn close(&self) -> Result<()> {
         let shared = &self.0;
         let end = Instant::now() + shared.options.close_timeout;
-        let first = !shared.is_closed.swap(true, AcqRel);
+        shared.is_closed.store(true, Release);
         shared.closing.cancel();
         shared.tasks.close();
-        if !first {
-            // Whoever closes first does the work; the others wait for its outcome.
-            let _ = tokio::time::timeout_at(end, shared.link.ended()).await;
+        // Whoever comes first does the work, and whoever is next does it when that one was cancelled.
+        let mut done = shared.close_done.lock().await;
+        if *done {
             return Ok(());
         }
-        let _ = tokio::time::timeout_at(end, shared.tasks.wait()).await;
+        let _ = timeout_at(end, shared.tasks.wait()).await;
         // An answer to the last request proves that the server has read all that was sent before, acknowledgements too.
         if shared.link.is_up()
             && let Err(error) = shared
@@ -266,6 +269,8 @@ impl EventBus for NatsBus {
                 "the connection to NATS did not close in time"
             );
         }
+        shared.link.give_up();
+        *done = true;
         Ok(())
     }
 }

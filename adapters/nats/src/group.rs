@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{
             AtomicI64, AtomicU64,
-            Ordering::{AcqRel, Acquire, Release},
+            Ordering::{Acquire, Release},
         },
     },
     task::{Context, Wake, Waker},
@@ -14,11 +14,11 @@ use std::{
 
 use cqi_core::{
     Error, Result,
-    event::{Acker, Delivery, Redelivery, StartAt, Subscription},
+    event::{Delivery, StartAt, Subscription},
     name::Topic,
 };
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,10 +29,8 @@ use crate::{
     inbox::{Held, Inbox, Share, Step},
     link::lock,
     message,
+    wakers::Wakers,
 };
-
-/// How often a group looks how far it is.
-const LOOK_AT_FLOOR: Duration = Duration::from_secs(30);
 
 /// A consumer, and what it has sent here.
 pub(crate) struct Group {
@@ -45,66 +43,41 @@ pub(crate) struct Group {
     deadline: AtomicU64,
     /// Up to which event of the stream the group has settled everything, when last seen: where a consumer begins that
     /// has to be made again.
-    floor: AtomicU64,
+    pub(crate) floor: AtomicU64,
     /// Which stream that was, by the time it was made, in milliseconds.
     stream: AtomicI64,
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
     wakers: Arc<Wakers>,
     /// Cancelled when the last member has left.
-    left: CancellationToken,
+    pub(crate) left: CancellationToken,
     /// Cancelled when everything was handed back after that.
-    gone: CancellationToken,
+    pub(crate) gone: CancellationToken,
 }
 
-struct State {
+pub(crate) struct State {
     /// None after trouble, until it is opened again.
-    inbox: Option<Inbox>,
+    pub(crate) inbox: Option<Inbox>,
     /// What the next reader has to hear.
-    trouble: Option<Error>,
+    pub(crate) trouble: Option<Error>,
     /// The members, each by a number of its own.
     members: Vec<u64>,
     /// How many members are in `next`.
     readers: usize,
     /// Since when nobody reads.
-    idle_since: Option<Instant>,
+    pub(crate) idle_since: Option<Instant>,
     /// Wakes all of `wakers`.
-    waker: Waker,
-}
-
-/// The members that wait.
-#[derive(Default)]
-struct Wakers(Mutex<Vec<Waker>>);
-
-impl Wakers {
-    fn add(&self, waker: &Waker) {
-        let mut wakers = lock(&self.0);
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
-    }
-}
-
-impl Wake for Wakers {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let wakers = std::mem::take(&mut *lock(&self.0));
-        for waker in wakers {
-            waker.wake();
-        }
-    }
+    pub(crate) waker: Waker,
 }
 
 impl Group {
     pub(crate) fn new(shared: &Arc<Shared>, consumer: String, subscription: Subscription) -> Arc<Self> {
         let wakers = Arc::new(Wakers::default());
+        let deadline = in_nanos(subscription.ack_deadline);
         Arc::new(Self {
             shared: Arc::clone(shared),
             consumer,
             topic: subscription.topic.clone(),
-            deadline: AtomicU64::new(0),
+            deadline: AtomicU64::new(deadline),
             subscription: Mutex::new(subscription),
             floor: AtomicU64::new(0),
             stream: AtomicI64::new(0),
@@ -141,10 +114,15 @@ impl Group {
     /// Makes sure of the consumer for a member that joins.
     pub(crate) async fn join(&self, subscription: Subscription) -> Result<()> {
         let begin = Begin::At(subscription.start_at);
-        let deadline = u64::try_from(subscription.ack_deadline.as_nanos()).unwrap_or(u64::MAX);
-        self.ensure(&subscription, begin, stream_made(&self.shared))
-            .await?;
-        self.deadline.store(deadline, Release);
+        let joined = self.ensure(&subscription, begin, stream_made(&self.shared)).await;
+        if joined.as_ref().is_err_and(Error::is_not_found) {
+            self.shared.ensure_stream().await?;
+            self.ensure(&subscription, begin, stream_made(&self.shared))
+                .await?;
+        } else {
+            joined?;
+        }
+        self.deadline.store(in_nanos(subscription.ack_deadline), Release);
         *lock(&self.subscription) = subscription;
         Ok(())
     }
@@ -220,21 +198,23 @@ impl Group {
         if inbox.connection < connection {
             inbox.forget_pulls(connection);
         }
-        self.wakers.add(context.waker());
-        match inbox.read(&mut Context::from_waker(&state.waker), since) {
-            Ok(more) => {
-                let share = share(&state.members, member);
-                let step = inbox.step(share, max);
-                if more && share.of > 1 {
-                    self.wakers.wake_by_ref(); // some may be for others
-                }
-                Ok(step)
+        let share = share(&state.members, member);
+        let read = |inbox: &mut Inbox| {
+            let more = inbox.read(&mut Context::from_waker(&state.waker), since)?;
+            if more && share.of > 1 {
+                self.wakers.wake_by_ref(); // some may be for others
             }
-            Err(error) => {
-                state.inbox = None;
-                Err(error)
-            }
+            Ok(inbox.step(share, max))
+        };
+        let mut step = read(inbox);
+        if matches!(step, Ok(Step::Wait)) {
+            self.wakers.add(context.waker());
+            step = read(inbox); // what came before that woke nobody
         }
+        if step.is_err() {
+            state.inbox = None;
+        }
+        step
     }
 
     /// Does something with the inbox, if there is one.
@@ -321,7 +301,7 @@ impl Group {
         Ok(())
     }
 
-    async fn releases(&self, sequence: u64) -> Result<u32> {
+    pub(crate) async fn releases(&self, sequence: u64) -> Result<u32> {
         self.shared
             .released
             .count(&self.shared.link, &self.consumer, sequence)
@@ -337,88 +317,10 @@ impl Group {
         } = &*self.shared;
         counts.note(link, &self.consumer, sequence, released + 1).await;
     }
+}
 
-    /// Hands back what nobody takes, and in the end everything.
-    pub(crate) async fn keep(self: Arc<Self>) {
-        let mut looked = Instant::now();
-        loop {
-            let beat = (self.deadline() / 3).clamp(Duration::from_millis(50), Duration::from_secs(10));
-            tokio::select! {
-                () = self.left.cancelled() => break,
-                () = self.shared.closing.cancelled() => break,
-                () = sleep(beat) => {}
-            }
-            self.give_back(self.forsaken(beat)).await;
-            if looked.elapsed() >= LOOK_AT_FLOOR {
-                looked = Instant::now();
-                self.look_at_floor().await;
-            }
-        }
-        let (inbox, since) = {
-            let mut state = lock(&self.state);
-            (state.inbox.take(), state.idle_since.unwrap_or_else(Instant::now))
-        };
-        if let Some(inbox) = inbox {
-            self.give_back(inbox.end(&self.shared, since).await).await;
-        }
-        self.gone.cancel();
-    }
-
-    /// What may have waited for `beat` and nobody has taken.
-    fn forsaken(&self, beat: Duration) -> Vec<Held> {
-        let mut guard = lock(&self.state);
-        let state = &mut *guard;
-        let Some(inbox) = &mut state.inbox else {
-            return Vec::new();
-        };
-        let now = Instant::now();
-        if let Some(since) = &mut state.idle_since {
-            if let Err(error) = inbox.read(&mut Context::from_waker(&state.waker), *since) {
-                state.trouble = Some(error);
-            }
-            *since = now;
-        }
-        now.checked_sub(beat)
-            .map(|then| inbox.take_older(then))
-            .unwrap_or_default()
-    }
-
-    /// Gives messages back that nobody has tried.
-    async fn give_back(self: &Arc<Self>, held: Vec<Held>) {
-        if held.is_empty() {
-            return;
-        }
-        tracing::debug!(
-            consumer = self.consumer,
-            messages = held.len(),
-            "handing back messages that were not taken"
-        );
-        join_all(held.into_iter().map(async |held| {
-            let Some(reply) = held.message.reply else { return };
-            let released = match held.released {
-                Some(released) => Ok(released),
-                None => self.releases(held.place.sequence).await,
-            };
-            let Ok(released) = released else { return }; // it comes back when its deadline passes
-            let acker = NatsAcker::new(Arc::clone(self), reply, held.place.sequence, released, held.since);
-            let _ = acker.nack(Redelivery::Release).await;
-        }))
-        .await;
-    }
-
-    async fn look_at_floor(&self) {
-        let Shared { link, options, .. } = &*self.shared;
-        let found = consumer::look(
-            link,
-            &options.stream.name,
-            &self.consumer,
-            options.publish_timeout,
-        )
-        .await;
-        if let Ok(Some(info)) = found {
-            self.floor.fetch_max(info.ack_floor.stream_sequence, AcqRel);
-        }
-    }
+fn in_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn stream_made(shared: &Shared) -> i64 {

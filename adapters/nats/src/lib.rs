@@ -21,8 +21,10 @@
 //!   `sync_interval: always`, which a client cannot see.
 //! - Delivery is at least once. An acknowledgement of a delivery is not confirmed by the server unless
 //!   [`NatsOptions::confirm_acks`] is set; one that is lost on the way brings the event back.
-//! - Events are given out in the order they were stored; a redelivery may be overtaken. Members of one group work at the
-//!   same time, so two of them can have events of one key in hand.
+//! - Events are given out in the order they were stored; a redelivery may be overtaken. Of the members of a group in one
+//!   process, one gets all events of a key. Members in different processes work at the same time: two of them can have
+//!   events of one key in hand, as JetStream has no partitions that belong to a member.
+//! - What a member fetched and did not take is handed back, at the latest after two thirds of the ack deadline.
 //! - The members of a group must agree on the ack deadline: the last one that joins sets it.
 
 mod acker;
@@ -34,11 +36,13 @@ mod error;
 mod group;
 mod headers;
 mod inbox;
+mod keep;
 mod link;
 mod message;
 mod publish;
 mod released;
 mod stream;
+mod wakers;
 
 pub use self::{
     bus::NatsBus,

@@ -8,8 +8,8 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicU64,
-            Ordering::{AcqRel, Acquire},
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Acquire, Release},
         },
     },
     task::Poll,
@@ -36,6 +36,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts to connect, so that a server that is back is found soon.
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// The pause of a client that was closed while its server was away; the client itself cannot be ended then.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How many refusals of the server are remembered.
 const REFUSALS: usize = 16;
 
@@ -58,6 +60,8 @@ struct Signals {
     refused: AtomicU64,
     /// Cancelled when the client has ended.
     ended: CancellationToken,
+    /// Whether to look for the server no more.
+    given_up: AtomicBool,
 }
 
 impl Link {
@@ -71,9 +75,10 @@ impl Link {
             refusals: Mutex::default(),
             refused: AtomicU64::new(0),
             ended: CancellationToken::new(),
+            given_up: AtomicBool::new(false),
         });
         let heard = Arc::clone(&signals);
-        let connect = client_options(options, &addresses)
+        let connect = client_options(options, &addresses, Arc::clone(&signals))
             .event_callback(move |event| {
                 heard.note(&event);
                 std::future::ready(())
@@ -108,6 +113,11 @@ impl Link {
     /// Raised each time the connection is opened.
     pub(crate) fn opened(&self) -> watch::Receiver<u64> {
         self.signals.opened.subscribe()
+    }
+
+    /// Looks for a server that is away no more.
+    pub(crate) fn give_up(&self) {
+        self.signals.given_up.store(true, Release);
     }
 
     /// Ends when the client has ended.
@@ -247,7 +257,7 @@ impl Signals {
     }
 }
 
-fn client_options(options: &NatsOptions, addresses: &Addresses) -> ConnectOptions {
+fn client_options(options: &NatsOptions, addresses: &Addresses, signals: Arc<Signals>) -> ConnectOptions {
     let mut connect = ConnectOptions::new()
         .name(&options.name)
         .connection_timeout(options.connection_timeout)
@@ -255,7 +265,13 @@ fn client_options(options: &NatsOptions, addresses: &Addresses) -> ConnectOption
         .ping_interval(options.ping_interval / 2)
         .request_timeout(None)
         .max_reconnects(None)
-        .reconnect_delay_callback(reconnect_pause);
+        .reconnect_delay_callback(move |attempts| {
+            if signals.given_up.load(Acquire) {
+                NEVER
+            } else {
+                reconnect_pause(attempts)
+            }
+        });
     let password = || addresses.password.expose().to_owned();
     if !addresses.user.is_empty() {
         connect = connect.user_and_password(addresses.user.clone(), password());

@@ -47,12 +47,10 @@ impl Place {
 
 /// The event of a message; any message is one.
 pub(crate) fn event(message: Message, topic: Topic, stream: &str, place: Place) -> Event {
-    let values = message.headers.as_ref().map(headers::read).unwrap_or_default();
+    let Message { headers, payload, .. } = message;
+    let values = headers.as_ref().map(headers::read).unwrap_or_default();
     let foreign_id = || {
-        let given = message
-            .headers
-            .as_ref()?
-            .get_last(async_nats::header::NATS_MESSAGE_ID)?;
+        let given = headers.as_ref()?.get_last(async_nats::header::NATS_MESSAGE_ID)?;
         EventId::parse(given.as_str()).ok()
     };
     // The same for every delivery of this message.
@@ -64,7 +62,7 @@ pub(crate) fn event(message: Message, topic: Topic, stream: &str, place: Place) 
         key: None,
     };
     let values = values.iter().map(|(name, value)| (*name, value.as_ref()));
-    envelope::read(Prefix::Dash, topic, message.payload.clone(), values, fallback)
+    envelope::read(Prefix::Dash, topic, payload, values, fallback)
 }
 
 #[cfg(test)]

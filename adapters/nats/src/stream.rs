@@ -22,7 +22,7 @@ struct Refusal {
 pub(crate) async fn api<T: DeserializeOwned>(
     link: &Link,
     what: &str,
-    payload: &impl Serialize,
+    payload: &(impl Serialize + Sync),
     within: Duration,
 ) -> Result<Result<T, jetstream::Error>> {
     let strange = |error: serde_json::Error| {

@@ -21,6 +21,9 @@ use crate::{
 /// The most prepared statements of a connection; then all are forgotten.
 pub(crate) const STATEMENTS: usize = 256;
 
+/// How often a statement is prepared anew because tables were changed under it.
+const REPEATS: u32 = 3;
+
 /// Has the server look once a second whether the client of a running statement is still there. Not every platform of a
 /// server can.
 const LOOK_FOR_CLIENT: &str = "SET client_connection_check_interval = 1000";
@@ -112,6 +115,7 @@ impl Connection {
             return Err(Fault {
                 error: read_only(),
                 fate: Fate::Lost,
+                sent: true,
             });
         }
         Ok(())
@@ -145,32 +149,36 @@ impl Connection {
         phase: Phase,
         rows: bool,
     ) -> Result<Outcome, Fault> {
-        let (prepared, fresh) = match self.prepared.get(text) {
-            Some(prepared) => (Arc::clone(prepared), false),
+        let mut prepared = match self.prepared.get(text) {
+            Some(prepared) => Arc::clone(prepared),
             None => {
                 let traits = Traits::of(text).map_err(Fault::ours)?;
                 let text = trusted(text);
                 self.retired |= traits.changes_session;
-                self.schema_changed |= traits.changes_schema;
                 if traits.several && values.is_empty() {
                     return self.run_several(text, traits, phase, rows).await;
                 }
-                (self.prepare(text, traits, phase).await?, true)
+                self.prepare(text, traits, phase).await?
             }
         };
         self.retired |= prepared.traits.changes_session;
         self.schema_changed |= prepared.traits.changes_schema;
-        match self.run_prepared(&prepared, values, phase, rows).await {
-            // F-DB-04: refused before it ran, so it may be repeated, where no transaction was lost over it.
-            Err(Fault {
-                fate: Fate::Stale, ..
-            }) if !fresh && phase == Phase::Autocommit => {
-                self.forget().await?;
-                let prepared = self.prepare(prepared.sql(), prepared.traits, phase).await?;
-                self.schema_changed = true;
-                self.run_prepared(&prepared, values, phase, rows).await
+        let mut repeats = 0;
+        loop {
+            match self.run_prepared(&prepared, values, phase, rows).await {
+                // F-DB-04: refused before it ran, so it may be repeated, where no transaction was lost over it. Tables
+                // that are changed again in the meantime are allowed for.
+                Err(Fault {
+                    fate: Fate::Stale, ..
+                }) if phase == Phase::Autocommit && repeats < REPEATS => {
+                    repeats += 1;
+                    self.forget().await?;
+                    // Tells the other connections.
+                    self.schema_changed = true;
+                    prepared = self.prepare(prepared.sql(), prepared.traits, phase).await?;
+                }
+                other => return other,
             }
-            other => other,
         }
     }
 

@@ -11,11 +11,7 @@ use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 
 use crate::{
-    config::PostgresOptions,
-    connection::Outcome,
-    error::Phase,
-    keeper,
-    pool::{Lease, Pool},
+    config::PostgresOptions, connection::Outcome, error::Phase, keeper, lease::Lease, pool::Pool,
     transaction::PostgresTransaction,
 };
 

@@ -38,14 +38,17 @@ pub(crate) enum Fate {
 pub(crate) struct Fault {
     pub(crate) error: Error,
     pub(crate) fate: Fate,
+    /// Whether the server saw it: then the transaction it was in, if any, has failed.
+    pub(crate) sent: bool,
 }
 
 impl Fault {
-    /// A fault of ours, found before anything was sent.
+    /// A fault of ours, of which the server knows nothing.
     pub(crate) fn ours(error: Error) -> Self {
         Self {
             error,
             fate: Fate::Keep,
+            sent: false,
         }
     }
 }
@@ -107,6 +110,7 @@ fn lost(error: Error, phase: Phase) -> Fault {
     Fault {
         error: may_have_applied(error, phase),
         fate: Fate::Lost,
+        sent: true,
     }
 }
 
@@ -156,7 +160,11 @@ fn of_server(fault: &PgDatabaseError, phase: Phase, has_parameters: bool) -> Fau
     if fatal {
         lost(error, phase)
     } else {
-        Fault { error, fate }
+        Fault {
+            error,
+            fate,
+            sent: true,
+        }
     }
 }
 
@@ -165,6 +173,9 @@ fn of_server(fault: &PgDatabaseError, phase: Phase, has_parameters: bool) -> Fau
 fn sort(state: &str) -> (Kind, Option<Code>, &'static str) {
     use Kind::{InvalidInput, Permanent, Temporary, Unauthorized};
     match (state, state.get(..2).unwrap_or_default()) {
+        ("42P04" | "42P06" | "42P07" | "42701" | "42710" | "42723", _) => {
+            (Permanent, Some(Code::AlreadyExists), "already exists")
+        }
         ("23505", _) => (Permanent, Some(Code::AlreadyExists), "unique constraint failed"),
         (_, "23" | "44") | ("40002", _) => {
             (InvalidInput, Some(Code::FailedPrecondition), "constraint failed")

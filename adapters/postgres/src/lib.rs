@@ -21,6 +21,7 @@ mod connection;
 mod database;
 mod error;
 mod keeper;
+mod lease;
 mod outage;
 mod pool;
 mod statement;

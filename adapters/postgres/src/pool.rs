@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use cqi_core::{Code, Error, Result, database::Statement};
+use cqi_core::{Code, Error, Result};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
@@ -21,16 +21,13 @@ use tokio::{
 
 use crate::{
     config::PostgresOptions,
-    connection::{Connection, Outcome, Release},
-    error::{Fate, Fault, Phase, classify, timed_out},
+    connection::{Connection, Release},
+    lease::Lease,
     outage::Outage,
 };
 
 /// After which time without use a connection is asked whether it still works before it is lent out.
 const TRUST: Duration = Duration::from_secs(1);
-
-/// How much longer than the server's own limit we wait for a statement.
-const GRACE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Pool {
     pub(crate) options: PostgresOptions,
@@ -47,21 +44,12 @@ pub(crate) struct Pool {
     opened: AtomicU64,
     pub(crate) outage: Outage,
     /// To the keeper; never full, since each holds a permit.
-    repairs: mpsc::Sender<Repair>,
+    pub(crate) repairs: mpsc::Sender<Repair>,
 }
 
 /// A connection in which a transaction is to be rolled back, and its place in the pool.
 #[derive(Debug)]
 pub(crate) struct Repair(pub(crate) Connection, pub(crate) OwnedSemaphorePermit);
-
-/// A connection on loan. Dropping it gives the connection back from whatever state it is in.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    /// Both are there but while the lease is made or dropped.
-    connection: Option<Connection>,
-    permit: Option<OwnedSemaphorePermit>,
-    pool: Arc<Pool>,
-}
 
 impl Pool {
     pub(crate) fn new(options: PostgresOptions) -> Result<(Arc<Self>, mpsc::Receiver<Repair>)> {
@@ -102,13 +90,9 @@ impl Pool {
             }
         };
         self.check_open()?;
-        let mut lease = Lease {
-            connection: self.pop(),
-            permit: Some(permit),
-            pool: Arc::clone(self),
-        };
+        let mut lease = Lease::new(self, self.pop(), permit);
         let generation = self.generation.load(Ordering::Acquire);
-        let ready = lease.connection.as_ref().is_some_and(|connection| {
+        let ready = lease.peek().is_some_and(|connection| {
             let now = Instant::now();
             connection.generation == generation
                 && now < connection.idle_since + TRUST
@@ -118,7 +102,7 @@ impl Pool {
             let until = deadline.unwrap_or_else(|| Instant::now() + self.options.connection_timeout);
             timeout_at(until, lease.prepare(generation))
                 .await
-                .map_err(|_| self.silent())??;
+                .map_err(|_| self.silent(deadline.is_none()))??;
         }
         Ok(lease)
     }
@@ -202,11 +186,11 @@ impl Pool {
     }
 
     /// Idle connections are checked before their next use.
-    fn suspect_all(&self) {
+    pub(crate) fn suspect_all(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn pop(&self) -> Option<Connection> {
+    pub(crate) fn pop(&self) -> Option<Connection> {
         self.lock().pop()
     }
 
@@ -240,13 +224,15 @@ impl Pool {
     }
 
     /// The server neither refused nor took the connection in time.
-    fn silent(&self) -> Error {
+    fn silent(&self, had_all_the_time: bool) -> Error {
         let why = format!(
             "the server did not answer within {:?}",
             self.options.connection_timeout
         );
         let error = self.at_server(Error::temporary(why).with_code(Code::Unavailable));
-        self.outage.failed(&error);
+        if had_all_the_time {
+            self.outage.failed(&error);
+        }
         error
     }
 
@@ -270,163 +256,6 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::closed("the database")
-}
-
-impl Lease {
-    /// Brings the connection up to date, takes another one, or opens one.
-    async fn prepare(&mut self, generation: u64) -> Result<()> {
-        while let Some(mut connection) = self.connection.take().or_else(|| self.pool.pop()) {
-            if Instant::now() >= connection.expires {
-                continue;
-            }
-            // A server that is gone without a word must not use up all of the caller's time.
-            let limit = self.pool.options.connection_timeout / 2;
-            let refreshed = timeout(
-                limit,
-                connection.refresh(generation, self.pool.options.require_writable),
-            )
-            .await;
-            match refreshed.unwrap_or_else(|_| Err(timed_out(limit, Phase::Connect))) {
-                Ok(()) => {
-                    self.connection = Some(connection);
-                    return Ok(());
-                }
-                Err(fault) => {
-                    tracing::debug!(error = %fault.error.chain(), "a PostgreSQL connection was discarded")
-                }
-            }
-        }
-        self.connection = Some(self.pool.connect().await?);
-        Ok(())
-    }
-
-    /// The connection, which is there as long as a caller holds the lease.
-    pub(crate) fn connection(&mut self) -> Result<&mut Connection> {
-        self.connection.as_mut().ok_or_else(closed)
-    }
-
-    /// As [`Lease::connection`], to look at.
-    pub(crate) fn peek(&self) -> Option<&Connection> {
-        self.connection.as_ref()
-    }
-
-    /// What an error of the driver is in our terms.
-    pub(crate) fn explain(&self, error: sqlx::Error) -> Error {
-        self.pool
-            .at_server(classify(error, Phase::Autocommit, true).error)
-    }
-
-    /// Runs a statement under the statement timeout; logs it when slow. Errors name the server, the port's method and
-    /// the statement's first word.
-    pub(crate) async fn run(
-        &mut self,
-        method: &'static str,
-        statement: Statement,
-        phase: Phase,
-        rows: bool,
-    ) -> Result<Outcome, Fault> {
-        let operation = known(statement.operation());
-        let started = Instant::now();
-        let (text, values) = statement.into_parts();
-        let result = self
-            .limited(phase, async |connection| {
-                connection.run(&text, &values, phase, rows).await
-            })
-            .await;
-        let elapsed = started.elapsed();
-        if elapsed >= self.pool.options.slow_threshold {
-            let elapsed_ms = elapsed.as_secs_f64() * 1e3;
-            tracing::warn!(
-                operation,
-                statement = &*text,
-                elapsed_ms,
-                failed = result.is_err(),
-                "slow statement"
-            );
-        }
-        result.map_err(|fault| Fault {
-            error: fault
-                .error
-                .with_operation(method)
-                .with_context("statement", operation),
-            ..fault
-        })
-    }
-
-    /// Runs something on the connection under the statement timeout; a connection that did not answer is given up.
-    pub(crate) async fn limited<T>(
-        &mut self,
-        phase: Phase,
-        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let limit = self.pool.options.statement_timeout;
-        let connection = self.connection().map_err(Fault::ours)?;
-        let result = match timeout(limit + GRACE, work(connection)).await {
-            Ok(result) => result,
-            Err(_) => {
-                connection.give_up();
-                Err(timed_out(limit, phase))
-            }
-        };
-        result.map_err(|fault| {
-            if fault.fate != Fate::Keep {
-                self.pool.suspect_all();
-            }
-            Fault {
-                error: self.pool.at_server(fault.error),
-                ..fault
-            }
-        })
-    }
-}
-
-/// The first word of a statement as a label of bounded length.
-fn known(operation: &str) -> &'static str {
-    const WORDS: [&str; 20] = [
-        "SELECT",
-        "INSERT",
-        "UPDATE",
-        "DELETE",
-        "WITH",
-        "MERGE",
-        "SAVEPOINT",
-        "RELEASE",
-        "ROLLBACK",
-        "CREATE",
-        "ALTER",
-        "DROP",
-        "TRUNCATE",
-        "SET",
-        "SHOW",
-        "CALL",
-        "DO",
-        "LOCK",
-        "VALUES",
-        "EXPLAIN",
-    ];
-    WORDS
-        .iter()
-        .find(|word| word.eq_ignore_ascii_case(operation))
-        .copied()
-        .unwrap_or("other")
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let (Some(mut connection), Some(permit)) = (self.connection.take(), self.permit.take()) else {
-            return;
-        };
-        if connection.take_schema_changed() {
-            self.pool.suspect_all();
-        }
-        match connection.release(Instant::now()) {
-            Release::Clean => self.pool.give_back(connection),
-            // Without a keeper the connection is closed, which rolls back as well.
-            Release::Dirty => drop(self.pool.repairs.try_send(Repair(connection, permit))),
-            // Closing the socket: the server ends what runs there.
-            Release::Broken => drop(connection),
-        }
-    }
 }

@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 
 use crate::{
     connection::Outcome,
-    error::{Fate, Fault, Phase},
-    pool::Lease,
+    error::{Fault, Phase},
+    lease::Lease,
 };
 
 /// A connection with an open transaction. Dropping the lease rolls it back.
@@ -64,10 +64,8 @@ impl PostgresTransaction {
                 state.failed &= !back;
                 Ok(outcome)
             }
-            Err(Fault { error, fate }) => {
-                // What was refused on our side the server never saw.
-                let by_server = error.context().any(|(key, _)| key == "sqlstate") || fate != Fate::Keep;
-                state.failed |= by_server;
+            Err(Fault { error, sent, .. }) => {
+                state.failed |= sent;
                 Err(error)
             }
         }

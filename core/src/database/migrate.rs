@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Database, Executor, TxOptions, sql};
+use super::{Database, Dialect, Executor, TxOptions, sql};
 use crate::{
     Code, Error, Result,
     policy::{Retry, RetryOn, run_with_data},
@@ -13,6 +13,10 @@ use crate::{
 /// Portable; the time is text in UTC.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS cqi_migrations (
     version BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at TEXT NOT NULL)";
+
+/// PostgreSQL's lock for all who migrate a database; it ends with the transaction, however that ends. The number is the
+/// checksum of the table's name.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1277804876526101616)";
 
 /// One step, forth and back.
 #[allow(clippy::exhaustive_structs)] // made by hand in lists
@@ -46,10 +50,10 @@ pub struct MigrationStatus {
 /// line ends made `\n`, as a guard against mistakes, not against malice. Each migration runs in a transaction of its
 /// own together with its record, so it is applied whole or not at all, and earlier ones stay.
 ///
-/// Two processes may start at once: on SQLite a transaction holds the only write lock and reads the record anew, so one
-/// of them runs each migration and the other goes on. Databases whose transactions do not exclude each other need a
-/// lock around [`Migrations::apply`], which their adapters bring. The database's limit for a statement holds for a
-/// whole migration.
+/// Any number of processes may start at once: a transaction takes a lock and reads the record anew, so one of them runs
+/// each migration and the others go on. On SQLite that is the only write lock, on PostgreSQL an advisory lock of the
+/// transaction. The database's limit for a statement holds for a whole migration, and for waiting for another process.
+/// What cannot run in a transaction (`CREATE INDEX CONCURRENTLY`) is no migration.
 ///
 /// ```
 /// # use cqi_core::{Result, database::{Database, Migration, Migrations}};
@@ -178,7 +182,11 @@ impl Migrations {
     /// # Errors
     /// As [`Migrations::apply`], when what is applied does not fit this list.
     pub async fn status(&self, database: &dyn Database) -> Result<Vec<MigrationStatus>> {
-        database.execute(sql(TABLE)).await?;
+        match database.execute(sql(TABLE)).await {
+            // Made by somebody else in this moment.
+            Err(error) if error.code() == Some(Code::AlreadyExists) => {}
+            other => drop(other?),
+        }
         let applied = self.applied(database).await?;
         Ok(self
             .0
@@ -202,7 +210,7 @@ impl Migrations {
         };
         run_with_data(&patient, || async move {
             let tx = database.begin(TxOptions::default()).await?;
-            match self.step_in(&*tx, direction).await {
+            match self.step_in(&*tx, database.dialect(), direction).await {
                 Ok(went) => tx.commit().await.map(|()| went),
                 Err(error) => {
                     if let Err(failed) = tx.rollback().await {
@@ -215,8 +223,19 @@ impl Migrations {
         .await
     }
 
-    async fn step_in(&self, tx: &dyn Executor, direction: Direction) -> Result<bool> {
-        tx.execute(sql(TABLE)).await?;
+    async fn step_in(&self, tx: &dyn Executor, dialect: Dialect, direction: Direction) -> Result<bool> {
+        if dialect == Dialect::Postgres {
+            // Each statement has to see what others have committed since the transaction began.
+            tx.execute(sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
+                .await?;
+            let locked = tx.execute(sql(LOCK)).await;
+            locked.map_err(|error| error.wrap("waiting for another process that migrates"))?;
+        }
+        tx.execute(sql(TABLE)).await.map_err(|error| match error.code() {
+            // Made by `status` of another process in this moment; the next attempt finds it.
+            Some(Code::AlreadyExists) => error_of_a_race(error),
+            _ => error,
+        })?;
         let applied = self.applied(tx).await?.len();
         let (next, text, record) = match direction {
             Direction::Up => {
@@ -290,6 +309,12 @@ enum Direction {
 
 fn label(migration: &Migration) -> String {
     format!("{}_{}", migration.version, migration.name)
+}
+
+fn error_of_a_race(error: Error) -> Error {
+    Error::temporary("another process made the table of migrations")
+        .with_code(Code::Conflict)
+        .with_source(error)
 }
 
 fn refused(why: String) -> Error {

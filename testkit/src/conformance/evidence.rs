@@ -49,7 +49,7 @@ fn add(port: &str, adapter: &str, what: &Value) {
 }
 
 #[allow(clippy::disallowed_methods)] // a switch of the test run, not configuration of a service
-fn folder() -> Option<PathBuf> {
+pub(crate) fn folder() -> Option<PathBuf> {
     std::env::var_os("CQI_EVIDENCE")
         .filter(|folder| !folder.is_empty())
         .map(PathBuf::from)

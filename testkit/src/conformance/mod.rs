@@ -39,7 +39,7 @@
 //! [liars](crate::liars).
 
 mod case;
-mod evidence;
+pub(crate) mod evidence;
 mod failure;
 mod profile;
 mod suite;

@@ -6,4 +6,5 @@ mod apart;
 mod conformance;
 mod faults;
 mod foreign;
+mod guessed;
 mod support;

@@ -21,14 +21,14 @@ impl EventBusHarness for Harness {
         Ok(Arc::new(NatsBus::connect(options(server.url())).await?))
     }
 
+    fn adapter(&self) -> &'static str {
+        "NATS JetStream"
+    }
+
     fn profile(&self) -> Profile {
         Profile::real()
             .with_step(Duration::from_millis(500))
             .with_quiet(Duration::from_millis(300))
-    }
-
-    fn adapter(&self) -> &'static str {
-        "nats"
     }
 
     fn missing(&self) -> Option<String> {

@@ -6,7 +6,7 @@ use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use cqi_core::{Code, Error, Kind, event::EventBus};
 use cqi_nats::{NatsBus, NatsOptions};
 use cqi_testkit::fixture::{self, Kind as Fixture};
-use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
+use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::Instant};
 
 use crate::support::{event, operator, options, plain, topic};
 
@@ -41,7 +41,7 @@ async fn nobody_listens() {
     assert!(!format!("{error:?} {}", error.chain()).contains("CANARY"));
 }
 
-async fn impostor(greeting: &'static [u8]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+async fn impostor(greeting: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serve = async move {
@@ -51,7 +51,9 @@ async fn impostor(greeting: &'static [u8]) -> (SocketAddr, tokio::task::JoinHand
             open.push(stream);
         }
     };
-    (address, tokio::spawn(serve))
+    let mut serving = JoinSet::new();
+    serving.spawn(serve);
+    (address, serving)
 }
 
 #[tokio::test]
@@ -69,7 +71,7 @@ async fn what_listens_is_no_nats_server() {
             (Kind::Temporary, Some(Code::Unavailable)),
             "{error:?}"
         );
-        serving.abort();
+        drop(serving);
     }
 }
 

@@ -10,9 +10,9 @@ use cqi_core::{
 use cqi_nats::NatsBus;
 use cqi_testkit::fixture::{self, Kind as Fixture};
 use futures::StreamExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::support::{connect, event, next, number, operator, options, plain, subscription, topic};
+use crate::support::{LIMIT, connect, event, next, number, operator, options, plain, subscription, topic};
 
 #[tokio::test]
 async fn bus_15_another_client_sees_the_documented_headers() {
@@ -22,7 +22,8 @@ async fn bus_15_another_client_sees_the_documented_headers() {
     let (bus, topic) = (connect(server).await, topic());
     let client = async_nats::connect(server.url()).await.unwrap();
     let mut seen = client.subscribe(topic.as_str().to_owned()).await.unwrap();
-    client.flush().await.unwrap();
+    // Flushing is local; an answer proves that the server knows the subscription.
+    let _ = client.request("nobody.listens", "".into()).await;
     let event = Event::builder(topic.clone())
         .key("BTC")
         .source("asset-registry")
@@ -32,7 +33,7 @@ async fn bus_15_another_client_sees_the_documented_headers() {
         .build()
         .unwrap();
     bus.publish(event.clone()).await.unwrap();
-    let message = seen.next().await.unwrap();
+    let message = timeout(LIMIT, seen.next()).await.unwrap().unwrap();
     let headers = message.headers.unwrap();
     let id = event.id().to_string();
     for (name, value) in [
@@ -172,6 +173,11 @@ async fn f_bus_17_a_deleted_stream_is_made_anew() {
     let mut errors = 0;
     assert_eq!(number(&next(&mut *deliveries, &mut errors).await[0]), 2);
     assert!(errors > 0, "the loss was not said");
+    // Nor does it keep anybody from joining.
+    operator(&server).await.delete_stream("CQC_EVENTS").await.unwrap();
+    let mut late = bus.subscribe(subscription(&topic)).await.unwrap();
+    bus.publish(event(&topic, 3)).await.unwrap();
+    assert_eq!(number(&next(&mut *late, &mut 0).await[0]), 3);
 }
 
 #[tokio::test]

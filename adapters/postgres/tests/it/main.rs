@@ -1,4 +1,16 @@
 //! The adapter against a real server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests fail as tests do
+
+mod cancellation;
 mod conformance;
+mod encryption;
+mod faults;
+mod limits;
+mod links;
+mod login;
+mod migrations;
+mod sessions;
+mod statements;
 mod support;
+mod values;

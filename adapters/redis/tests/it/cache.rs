@@ -29,10 +29,6 @@ impl CacheHarness for Harness {
         Profile::real()
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis"
-    }
-
     fn missing(&self) -> Option<String> {
         fixture::missing(Kind::Redis)
     }

@@ -48,10 +48,6 @@ impl CheckerHarness for Harness {
         Profile::real()
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis"
-    }
-
     fn missing(&self) -> Option<String> {
         fixture::missing(Kind::Redis)
     }

@@ -202,10 +202,6 @@ impl CacheHarness for Harness {
         Profile::real()
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis-cluster"
-    }
-
     fn missing(&self) -> Option<String> {
         fixture::missing(Kind::Redis)
     }
@@ -227,10 +223,6 @@ impl RegistryHarness for Harness {
 
     fn profile(&self) -> Profile {
         Profile::real()
-    }
-
-    fn adapter(&self) -> &'static str {
-        "redis-cluster"
     }
 
     fn missing(&self) -> Option<String> {

@@ -31,10 +31,6 @@ impl RegistryHarness for Harness {
         Profile::real()
     }
 
-    fn adapter(&self) -> &'static str {
-        "redis"
-    }
-
     fn missing(&self) -> Option<String> {
         fixture::missing(Kind::Redis)
     }

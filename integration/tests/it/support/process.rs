@@ -235,6 +235,7 @@ fn program() -> &'static Path {
                 "--offline",
                 "--locked",
                 "--workspace",
+                "--all-features",
                 "--bin",
                 "quickstart",
             ])

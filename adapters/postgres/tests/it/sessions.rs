@@ -1,0 +1,168 @@
+//! What calls leave behind on a connection, and in the log.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use cqi_core::database::{Database, Executor, TxOptions, sql};
+use cqi_postgres::PostgresOptions;
+
+use crate::support::{connect, one, run, shared};
+
+/// What a statement sets for the session does not reach the next borrower.
+#[test]
+fn settings_of_a_session_end_with_the_loan() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&PostgresOptions {
+            max_connections: 1,
+            ..options
+        })
+        .await;
+        let setting = "SELECT current_setting('search_path')";
+        let before: String = one(&db, setting).await;
+        db.execute(sql("SET search_path = pg_catalog")).await.unwrap();
+        assert_eq!(one::<String>(&db, setting).await, before);
+        let tx = db.begin(TxOptions::default()).await.unwrap();
+        tx.execute(sql("SET search_path = pg_catalog")).await.unwrap();
+        assert_eq!(one::<String>(&*tx, setting).await, "pg_catalog");
+        tx.commit().await.unwrap();
+        assert_eq!(one::<String>(&db, setting).await, before);
+        assert_eq!(
+            one::<String>(&db, "SELECT current_setting('TimeZone')").await,
+            "UTC"
+        );
+        assert_eq!(
+            one::<String>(&db, "SELECT current_setting('statement_timeout')").await,
+            "30s"
+        );
+        assert_eq!(
+            one::<String>(&db, "SELECT current_setting('application_name')").await,
+            "cqi"
+        );
+    });
+}
+
+/// More texts than are kept prepared, and one that comes back.
+#[test]
+fn prepared_statements_are_bounded() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&PostgresOptions {
+            max_connections: 1,
+            ..options
+        })
+        .await;
+        for number in 0..600_i64 {
+            let rows = db
+                .query(sql(format!("SELECT CAST($1 AS BIGINT) + {number}")).bind(1))
+                .await
+                .unwrap();
+            assert_eq!(rows[0].at::<i64>(0).unwrap(), number + 1);
+            assert_eq!(one::<i64>(&db, "SELECT CAST(7 AS BIGINT)").await, 7);
+        }
+        let kept: i64 = one(&db, "SELECT count(*) FROM pg_prepared_statements").await;
+        assert!(kept <= 256, "{kept} statements are kept");
+    });
+}
+
+/// The driver's connection, left in whatever state.
+#[test]
+fn a_raw_connection_comes_back_clean() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&PostgresOptions {
+            max_connections: 1,
+            ..options
+        })
+        .await;
+        let before: i64 = one(&db, "SELECT pg_backend_pid()").await;
+        for round in 0..4 {
+            let mut raw = db.acquire().await.unwrap();
+            let connection = raw.get().unwrap();
+            match round {
+                0 => drop(sqlx::query("SELECT 1").fetch_one(&mut *connection).await.unwrap()),
+                1 => drop(sqlx::raw_sql("BEGIN").execute(&mut *connection).await.unwrap()),
+                2 => drop(
+                    sqlx::raw_sql("BEGIN; SELEC")
+                        .execute(&mut *connection)
+                        .await
+                        .unwrap_err(),
+                ),
+                _ => {
+                    let error = sqlx::query("SELECT 'canary'::int")
+                        .fetch_one(&mut *connection)
+                        .await
+                        .unwrap_err();
+                    let error = raw.explain(error);
+                    assert!(
+                        error.is_invalid_input() && !error.to_string().contains("canary"),
+                        "{error}"
+                    );
+                }
+            }
+            drop(raw);
+            assert!(
+                db.execute(sql("SAVEPOINT s")).await.is_err(),
+                "round {round} left a transaction"
+            );
+        }
+        assert_eq!(
+            one::<i64>(&db, "SELECT pg_backend_pid()").await,
+            before,
+            "the connection was kept"
+        );
+    });
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn db_10_slow_statements_are_logged_without_values() {
+    let Some(options) = shared() else { return };
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            let db = connect(&PostgresOptions {
+                slow_threshold: Duration::from_millis(100),
+                ..options
+            })
+            .await;
+            one::<bool>(&db, "SELECT 'quick' = 'quick'").await;
+            let slow = sql("SELECT pg_sleep(0.2), CAST($1 AS TEXT)").bind("canary");
+            db.query(slow).await.unwrap();
+        });
+    });
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        log.contains("slow statement") && log.contains("pg_sleep(0.2)") && log.contains("SELECT"),
+        "{log}"
+    );
+    assert!(
+        log.contains("elapsed_ms=2") && !log.contains("canary") && !log.contains("quick"),
+        "{log}"
+    );
+}

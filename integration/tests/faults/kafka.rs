@@ -1,0 +1,166 @@
+//! What only Kafka has: rebalances, a client's own queue, partitions that other languages must find too.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use cqi_testkit::{
+    fixture::{self, Kind},
+    unique,
+};
+use tokio::{task::block_in_place, time::Instant};
+
+use crate::harness::{
+    Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, Worker, event, finish, has_python,
+    of_partitions, python, scale, topic,
+};
+
+const QUIET: Duration = Duration::from_secs(20);
+
+/// Three members, of which one after the other leaves and comes back while events are published and handled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_kaf_01_rebalances_under_load() {
+    let broker = Broker::Kafka;
+    let Some(server) = broker.start() else { return };
+    let publishing = broker.connect(server.url(), &Tune::default()).await.unwrap();
+    let (topic, log, seen) = (topic(), Arc::new(Log::default()), Seen::default());
+    let load = Load {
+        publishers: 4,
+        events: scale(20_000),
+        insist: true,
+        ..Load::default()
+    };
+    // A bus of its own makes each a member for Kafka, as processes of their own would.
+    let join = async || {
+        let bus = broker.connect(server.url(), &Tune::default()).await.unwrap();
+        (Member::reader(&bus, &topic, "group", &seen).await, bus)
+    };
+    let mut members = [Some(join().await), Some(join().await), Some(join().await)];
+    let mut publishers = load.start(&publishing, &topic, &log);
+    let (mut changes, most) = (0, scale(20).max(4));
+    let began = Instant::now();
+    while changes < most && began.elapsed() < Duration::from_secs(40) {
+        let slot = &mut members[(changes / 2) % 3];
+        match slot.take() {
+            Some((member, bus)) => {
+                member.stop().await.unwrap();
+                bus.close().await.unwrap();
+            }
+            None => *slot = Some(join().await),
+        }
+        changes += 1;
+        if publishers.try_join_next().is_some() {
+            // There is always something to be handled.
+            publishers = load.start(&publishing, &topic, &log);
+        }
+    }
+    finish(publishers, &log).await;
+    let published = log.entries().len();
+    seen.reaches(published, QUIET).await;
+    for (member, bus) in members.into_iter().flatten() {
+        member.stop().await.unwrap();
+        bus.close().await.unwrap();
+    }
+    // Had a commit gone back, or forward over what was not handled, the group would now begin elsewhere.
+    let (later, last) = (Seen::default(), event(&topic, "last", 16));
+    publishing.publish(last.clone()).await.unwrap();
+    let member = Member::reader(&publishing, &topic, "group", &later).await;
+    assert!(later.reaches(1, QUIET).await);
+    member.stop().await.unwrap();
+    publishing.close().await.unwrap();
+    let found = Findings::handled(&log, &seen.handled());
+    found
+        .figures("F-KAF-01", "rebalances under load", broker.name())
+        .unknown(log.count(Outcome::Unknown))
+        .note(format!("{changes} times a member left or joined"))
+        .report();
+    found.hold();
+    assert_eq!(
+        later.ids(),
+        [last.id().to_string()],
+        "the group had settled everything"
+    );
+}
+
+/// A publishing process is killed: what it was told is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_kaf_03_publisher_killed_in_a_burst() {
+    let broker = Broker::Kafka;
+    let Some(server) = broker.start() else { return };
+    let topic = topic();
+    let publisher = Worker::start(&["publish", server.url(), topic.as_str()]);
+    publisher.prints(scale(2_000)).await;
+    // The last line may have been cut.
+    let acked = block_in_place(|| publisher.kill());
+    let acked: Vec<String> = acked.into_iter().filter(|id| id.len() == 36).collect();
+    let stored = broker.stored(server.url(), &topic).await;
+    let lost = acked.iter().filter(|id| !stored.contains(id)).count();
+    Figures::new("F-KAF-03", "publishing process killed in a burst", broker.name())
+        .counts(acked.len(), stored.len(), lost, 0)
+        .note("of what was on its way, some is stored too")
+        .report();
+    assert_eq!(lost, 0);
+}
+
+/// The same keys from our producer and from one that has Java's partitioner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f_kaf_07_other_clients_find_the_same_partitions() {
+    let broker = Broker::Kafka;
+    if !has_python("kafka") {
+        fixture::skip("Python has no kafka-python: run scripts/servers, which installs it");
+        return;
+    }
+    let Some(server) = block_in_place(|| fixture::require(Kind::Kafka)) else {
+        return;
+    };
+    let tune = Tune {
+        partitions: 12,
+        ..Tune::default()
+    };
+    let bus = broker.connect(server.url(), &tune).await.unwrap();
+    let topic = topic();
+    let keys: Vec<String> = (0..1_000).map(|n| format!("{}-{n}", unique("k"))).collect();
+    let events = keys.iter().map(|key| event(&topic, key, 4)).collect();
+    for result in bus.publish_batch(events).await {
+        result.unwrap();
+    }
+    bus.close().await.unwrap();
+    let servers = server.url().trim_start_matches("kafka://").to_owned();
+    let records = {
+        let (servers, topic) = (servers.clone(), topic.clone());
+        block_in_place(move || {
+            python(
+                "kafka_client.py",
+                &["write", &servers, topic.as_str()],
+                &keys.join("\n"),
+            );
+            of_partitions(&servers, topic.as_str())
+        })
+    };
+    let (mut ours, mut theirs) = (HashMap::new(), HashMap::new());
+    for record in records {
+        // The other client writes no envelope.
+        let of = if record.id.is_empty() {
+            &mut theirs
+        } else {
+            &mut ours
+        };
+        of.insert(record.key.unwrap(), record.partition);
+    }
+    let differ = ours
+        .iter()
+        .filter(|(key, partition)| theirs.get(*key) != Some(*partition))
+        .count();
+    let used: std::collections::HashSet<_> = ours.values().collect();
+    Figures::new(
+        "F-KAF-07",
+        "same keys from a client with Java's partitioner",
+        broker.name(),
+    )
+    .counts(ours.len(), theirs.len(), 0, 0)
+    .note(format!(
+        "{differ} of 1000 keys in another partition; {} of 12 partitions used",
+        used.len()
+    ))
+    .report();
+    assert_eq!((ours.len(), theirs.len(), differ), (1_000, 1_000, 0));
+    assert_eq!(used.len(), 12);
+}

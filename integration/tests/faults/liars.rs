@@ -1,0 +1,150 @@
+//! The tests of the tests: adapters broken on purpose, of which each must fail its check.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cqi_core::{
+    Error, Result,
+    event::{Capabilities, Deliveries, Event, EventBus, Subscription},
+};
+use tokio::{sync::Mutex, task::JoinSet};
+
+use crate::harness::{Broker, Findings, Load, Log, Tune, crash, finish, topic};
+
+/// How an adapter is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// `Ok` before the broker has acknowledged anything.
+    AcksBeforeStoring,
+    /// `Ok` when the broker cannot be reached.
+    SwallowsOutages,
+    /// An outcome that is not known is called a refusal.
+    CallsUnknownRefused,
+    /// Each second event overtakes the one before it.
+    SwapsEvents,
+}
+
+#[derive(Debug)]
+pub(crate) struct Liar {
+    inner: Arc<dyn EventBus>,
+    lie: Lie,
+    later: Mutex<JoinSet<Result<()>>>,
+    held: Mutex<Option<Event>>,
+}
+
+impl Liar {
+    pub(crate) fn of(inner: &Arc<dyn EventBus>, lie: Lie) -> Arc<dyn EventBus> {
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            lie,
+            later: Mutex::default(),
+            held: Mutex::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl EventBus for Liar {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn publish(&self, event: Event) -> Result<()> {
+        match self.lie {
+            Lie::AcksBeforeStoring => {
+                let inner = Arc::clone(&self.inner);
+                self.later
+                    .lock()
+                    .await
+                    .spawn(async move { inner.publish(event).await });
+                Ok(())
+            }
+            Lie::SwallowsOutages => match self.inner.publish(event).await {
+                Err(error) if error.is_temporary() => Ok(()),
+                result => result,
+            },
+            Lie::CallsUnknownRefused => self
+                .inner
+                .publish(event)
+                .await
+                .map_err(|error| Error::new(error.kind(), error.message().to_owned())),
+            Lie::SwapsEvents => {
+                let mut held = self.held.lock().await;
+                match held.take() {
+                    None => *held = Some(event),
+                    Some(earlier) => {
+                        self.inner.publish(event).await?;
+                        self.inner.publish(earlier).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
+        self.inner.publish_batch(events).await
+    }
+
+    async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Deliveries>> {
+        self.inner.subscribe(subscription).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.inner.ping().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
+
+/// What the check finds after a load through a liar, with the broker killed in the middle of it.
+async fn findings(lie: Lie, kill: bool) -> Option<Findings> {
+    let broker = Broker::Nats;
+    let server = broker.start()?;
+    let tune = Tune {
+        publish_timeout: Duration::from_secs(1),
+        ..Tune::default()
+    };
+    let honest = broker.connect(server.url(), &tune).await.unwrap();
+    let bus = Liar::of(&honest, lie);
+    let (topic, log) = (topic(), Arc::new(Log::default()));
+    let load = Load {
+        publishers: if kill { 8 } else { 1 },
+        events: 1_000,
+        keys: 1,
+        ..Load::default()
+    };
+    let publishers = load.start(&bus, &topic, &log);
+    if kill {
+        log.acked(load.events / 10).await;
+        crash(&server, Duration::from_millis(500)).await;
+    }
+    finish(publishers, &log).await;
+    Some(Findings::of(&log, &broker.stored(server.url(), &topic).await))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_that_acknowledges_before_storing_is_caught() {
+    let Some(found) = findings(Lie::AcksBeforeStoring, true).await else {
+        return;
+    };
+    assert!(!found.lost.is_empty(), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_that_swallows_outages_is_caught() {
+    let Some(found) = findings(Lie::SwallowsOutages, true).await else {
+        return;
+    };
+    assert!(!found.lost.is_empty(), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_that_swaps_events_is_caught() {
+    let Some(found) = findings(Lie::SwapsEvents, false).await else {
+        return;
+    };
+    assert!(!found.disorder.is_empty(), "{found:?}");
+}
