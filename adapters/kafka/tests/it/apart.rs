@@ -83,11 +83,7 @@ impl EventBusHarness for Members {
         // A member waits for its share until the others have heard of it.
         Profile::real()
             .quick()
-<<<<<<< HEAD
             .with_quiet(std::time::Duration::from_secs(3))
-=======
-            .with_quiet(std::time::Duration::from_millis(1500))
->>>>>>> main
     }
 
     fn missing(&self) -> Option<String> {

@@ -20,18 +20,13 @@ impl EventBusHarness for Kafka {
         Ok(Arc::new(KafkaBus::connect(options(server)).await?))
     }
 
-<<<<<<< HEAD
-    fn profile(&self) -> Profile {
-        // Members take half a second of silence for the end; a busy machine may need as long.
-        Profile::real().with_quiet(std::time::Duration::from_secs(1))
-=======
     fn adapter(&self) -> &'static str {
         "Kafka"
->>>>>>> main
     }
 
     fn profile(&self) -> Profile {
-        Profile::real()
+        // Members take half a second of silence for the end; a busy machine may need as long.
+        Profile::real().with_quiet(std::time::Duration::from_secs(1))
     }
 
     fn missing(&self) -> Option<String> {
