@@ -37,7 +37,7 @@ use crate::{
 /// How long a connection's last trouble is looked at.
 const SLICE: Duration = Duration::from_millis(250);
 /// How long the members of this process may take to leave their groups.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An [`EventBus`] on Apache Kafka. Cheap to clone: clones are the same connection.
 #[derive(Debug, Clone)]
