@@ -1,18 +1,18 @@
 //! The cache on Redis beside both connections of its client, each of which all tasks share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cqi_core::cache::Cache as _;
 use cqi_redis::{RedisCache, RedisOptions};
 use cqi_testkit::fixture::Kind;
-use redis::{
-    AsyncCommands, Client,
-    aio::{ConnectionManager, MultiplexedConnection},
-};
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, aio::ConnectionManagerConfig};
 
 use super::{CASES, Cqi, Loader, Run, SIZE, Store, TTL, fill, keys};
 use crate::{report::Report, servers};
+
+/// How long a call may last; the adapter's default.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 const MANAGER: &str = "redis-rs manager";
 const MULTIPLEXED: &str = "redis-rs multiplexed";
@@ -50,13 +50,12 @@ pub(crate) async fn round(report: &mut Report) {
     let cache = RedisCache::connect(options).await.expect("a connection");
     let cqi = Cqi::new(Arc::new(cache.clone()));
     let client = Client::open(url).expect("a valid URL");
-    let manager: ConnectionManager = client.get_connection_manager().await.expect("a connection");
-    let manager = Arc::new(Bare(manager));
-    let multiplexed: MultiplexedConnection = client
-        .get_multiplexed_async_connection()
-        .await
-        .expect("a connection");
-    let multiplexed = Arc::new(Bare(multiplexed));
+    let config = ConnectionManagerConfig::new().set_response_timeout(Some(TIMEOUT));
+    let manager = client.get_connection_manager_with_config(config).await;
+    let manager = Arc::new(Bare(manager.expect("a connection")));
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
+    let multiplexed = client.get_multiplexed_async_connection_with_config(&config).await;
+    let multiplexed = Arc::new(Bare(multiplexed.expect("a connection")));
     let keys = keys("cqi-bench");
     for peer in report.peers(&["cqi", MANAGER, MULTIPLEXED]) {
         match peer {
