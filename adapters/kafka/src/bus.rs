@@ -163,6 +163,10 @@ impl Shared {
         if !Arc::ptr_eq(&current, broken) {
             return;
         }
+        tracing::warn!(
+            servers = self.options.servers(),
+            "the producer does not recover, and is replaced"
+        );
         match Producer::new(&self.options) {
             Ok(new) => *current = Arc::new(new),
             Err(error) => tracing::error!(error = %error.chain(), "no new producer"),
