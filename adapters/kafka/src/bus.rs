@@ -37,7 +37,7 @@ use crate::{
 /// How long a connection's last trouble is looked at.
 const SLICE: Duration = Duration::from_millis(250);
 /// How long the members of this process may take to leave their groups.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An [`EventBus`] on Apache Kafka. Cheap to clone: clones are the same connection.
 #[derive(Debug, Clone)]
@@ -163,6 +163,10 @@ impl Shared {
         if !Arc::ptr_eq(&current, broken) {
             return;
         }
+        tracing::warn!(
+            servers = self.options.servers(),
+            "the producer does not recover, and is replaced"
+        );
         match Producer::new(&self.options) {
             Ok(new) => *current = Arc::new(new),
             Err(error) => tracing::error!(error = %error.chain(), "no new producer"),

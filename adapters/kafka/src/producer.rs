@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::Poll,
@@ -14,7 +14,7 @@ use std::{
 use cqi_core::{Code, Error, Result, event::Event};
 use futures::task::AtomicWaker;
 use rdkafka::{
-    ClientContext,
+    ClientContext, Message as _,
     config::RDKafkaLogLevel,
     error::KafkaError,
     producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
@@ -26,11 +26,14 @@ use tokio::{
 };
 
 use crate::{
-    client::{self, Trouble},
+    client::{self, Trouble, lock},
     config::KafkaOptions,
     error::{from_client, from_code},
     record,
 };
+
+/// How much longer than twice an event's time a producer may fail before it is replaced.
+const SLACK: Duration = Duration::from_secs(2);
 
 pub(crate) const PUBLISH: &str = "event_bus.publish";
 
@@ -66,9 +69,29 @@ pub(crate) struct Reports {
     /// How many publishers wait for room.
     waiting: AtomicUsize,
     broken: AtomicBool,
+    /// Since when nothing but failures came; looked at only while `failing`.
+    since: Mutex<Option<Instant>>,
+    failing: AtomicBool,
 }
 
 impl Reports {
+    fn succeeded(&self) {
+        if self.failing.load(SeqCst) {
+            self.failing.store(false, SeqCst);
+            *lock(&self.since) = None;
+        }
+    }
+
+    fn failed(&self) {
+        lock(&self.since).get_or_insert_with(Instant::now);
+        self.failing.store(true, SeqCst);
+    }
+
+    /// For how long nothing but failures came.
+    fn failing_for(&self) -> Duration {
+        lock(&self.since).map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     fn check(&self, code: Option<RDKafkaErrorCode>) {
         if code == Some(RDKafkaErrorCode::Fatal) {
             self.broken.store(true, SeqCst);
@@ -91,6 +114,10 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, receipt: Arc<Receipt>) {
         let outcome = match result {
+            // Without an offset it is the client's guess: an earlier attempt failed, and as a later event of the partition
+            // was stored, it takes this one for stored too. But a broker that knows nothing of this producer yet accepts
+            // a later event first: it was seen to lose the first event of a new topic, with this very report.
+            Ok(message) if message.offset() < 0 => Err(RDKafkaErrorCode::GaplessGuarantee),
             Ok(_) => Ok(()),
             Err((error, _)) => {
                 let code = error.rdkafka_error_code();
@@ -126,8 +153,10 @@ impl Producer {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
-            // A lone publisher pays no linger; while requests are in flight, what comes is batched for the next one.
+            // A lone publisher pays no linger; while the one request to a broker is under way, what comes is batched for
+            // the next one.
             .set("linger.ms", "0")
+            .set("max.in.flight.requests.per.connection", "1")
             .set("message.timeout.ms", client::millis(options.publish_timeout))
             .set("request.timeout.ms", client::millis(options.publish_timeout))
             .set("message.max.bytes", options.max_message_bytes.to_string())
@@ -149,9 +178,12 @@ impl Producer {
             .expect("the client lives as long as the producer")
     }
 
-    /// Whether the client has failed for good: it may not say whether events were stored, and refuses all others.
+    /// Whether the client is beyond help: it has failed for good (it may not say whether events were stored, and refuses
+    /// all others), or nothing got through it for so long that every event in it is over its time. An idempotent producer
+    /// was seen to stay stuck after its broker had been paused.
     pub(crate) fn is_broken(&self) -> bool {
-        self.inner().context().broken.load(SeqCst)
+        let reports = self.inner().context();
+        reports.broken.load(SeqCst) || reports.failing_for() > self.timeout * 2 + SLACK
     }
 
     pub(crate) fn trouble(&self) -> &Trouble {
@@ -227,14 +259,20 @@ impl Producer {
     }
 
     async fn confirm(&self, event: &Event, receipt: &Receipt, until: Instant) -> Result<()> {
-        match timeout_at(until, receipt.outcome()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(code)) => Err(from_code(code, PUBLISH).with_context("topic", event.topic())),
+        let reports = self.inner().context();
+        let error = match timeout_at(until, receipt.outcome()).await {
+            Ok(Ok(())) => {
+                reports.succeeded();
+                return Ok(());
+            }
+            Ok(Err(code)) => from_code(code, PUBLISH),
             // The client looks for timed out events once a second only.
-            Err(_) => Err(Error::timeout(self.timeout)
-                .with_operation(PUBLISH)
-                .with_context("topic", event.topic())),
+            Err(_) => Error::timeout(self.timeout).with_operation(PUBLISH),
+        };
+        if error.is_temporary() {
+            reports.failed();
         }
+        Err(error.with_context("topic", event.topic()))
     }
 
     /// Waits until everything is delivered or has failed, at most `limit`. Blocks.

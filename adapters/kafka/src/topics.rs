@@ -108,7 +108,7 @@ impl Topics {
                     .with_operation(OPERATION)
                     .with_context("topic", topic));
             }
-            match look_up(producer, topic, left).await? {
+            match look_up(producer, topic, created, left).await? {
                 Found::Ready => {
                     self.known
                         .write()
@@ -168,7 +168,7 @@ enum Found {
     Missing,
 }
 
-async fn look_up(producer: &Arc<Producer>, topic: &Topic, limit: Duration) -> Result<Found> {
+async fn look_up(producer: &Arc<Producer>, topic: &Topic, is_new: bool, limit: Duration) -> Result<Found> {
     let (client, name) = (Arc::clone(producer), topic.clone());
     let looked = spawn_blocking(move || {
         let metadata = client
@@ -185,7 +185,15 @@ async fn look_up(producer: &Arc<Producer>, topic: &Topic, limit: Duration) -> Re
         };
         match found.error().map(RDKafkaErrorCode::from) {
             None if found.partitions().is_empty() => Ok(Found::Missing),
-            None if found.partitions().iter().all(|partition| partition.leader() >= 0) => Ok(Found::Ready),
+            None if found.partitions().iter().all(|partition| partition.leader() >= 0) => {
+                // The leaders of a new topic are named a moment before they take records.
+                let answers = |partition: i32| {
+                    let client = client.inner().client();
+                    client.fetch_watermarks(name.as_str(), partition, limit).is_ok()
+                };
+                let ready = !is_new || found.partitions().iter().all(|partition| answers(partition.id()));
+                Ok(if ready { Found::Ready } else { Found::Settling })
+            }
             None | Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Found::Settling),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(Found::Missing),
             Some(code) => Err(from_code(code, OPERATION)),

@@ -6,8 +6,8 @@ use cqi_core::event::EventBus;
 use tokio::{sync::watch, task::block_in_place, time::Instant};
 
 use crate::harness::{
-    Broker, Findings, Load, Log, Member, Outcome, Seen, Tune, crash, finish, heavy, on_each_broker, read_all,
-    scale, topic,
+    Broker, Findings, Load, Log, Member, Outcome, Seen, Tune, afterwards, crash, finish, heavy,
+    on_each_broker, read_all, scale, topic,
 };
 
 /// How long a killed broker stays away.
@@ -36,6 +36,7 @@ async fn killed_while_publishing(broker: Broker) {
     let publishers = load.start(&bus, &topic, &log);
     log.acked(load.events / 4).await;
     let ready = crash(&server, OUTAGE).await;
+    finish(afterwards().start(&bus, &topic, &log), &log).await;
     finish(publishers, &log).await;
 
     let recovery = log
@@ -169,6 +170,7 @@ async fn paused(broker: Broker) {
     tokio::time::sleep(Duration::from_secs(6)).await;
     block_in_place(|| server.resume());
     let ready = Instant::now();
+    finish(afterwards().start(&bus, &topic, &log), &log).await;
     finish(publishers, &log).await;
 
     let recovery = log

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -16,63 +16,12 @@ use cqi_testkit::{
 };
 use tokio::{task::block_in_place, time::Instant};
 
-use crate::harness::{Broker, Findings, Load, Log, Outcome, Tune, event, finish, on_each_broker, topic};
+use crate::harness::{
+    Broker, Disk, Findings, Load, Log, Outcome, Tune, event, finish, on_each_broker, topic,
+};
 
 on_each_broker! {
     disk_full => f_bus_09_nats_disk_full, f_bus_09_kafka_disk_full;
-}
-
-/// A small file system of its own. Unmounted when dropped.
-struct Disk {
-    folder: PathBuf,
-    _parent: tempfile::TempDir,
-}
-
-impl Disk {
-    /// `None` where this process may not mount.
-    fn mount(megabytes: usize) -> Option<Self> {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("disk");
-        fs::create_dir(&folder).unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
-            .arg(&folder)
-            .stderr(Stdio::null())
-            .status();
-        mounted.is_ok_and(|status| status.success()).then_some(Self {
-            folder,
-            _parent: parent,
-        })
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.folder.join("ballast")
-    }
-
-    /// Fills what is left, but for these bytes.
-    fn fill(&self, but: usize) {
-        let mut bytes = fs::File::create(self.ballast()).unwrap();
-        let zeros = vec![0; 1 << 20];
-        let mut written = 0u64;
-        while std::io::Write::write_all(&mut bytes, &zeros).is_ok() {
-            written += 1 << 20;
-        }
-        let full = bytes.metadata().unwrap().len().max(written);
-        bytes
-            .set_len(full.saturating_sub(u64::try_from(but).unwrap()))
-            .unwrap();
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.ballast()).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: the server may still be about to end.
-        let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
-    }
 }
 
 /// The disk fills while events are published; room is made, and the broker is started again.
@@ -97,6 +46,7 @@ async fn disk_full(broker: Broker) {
         publishers: 8,
         events: 400,
         payload: 4_096,
+        insist: true,
         ..Load::default()
     };
     finish(before.start(&bus, &topic, &log), &log).await;
@@ -105,9 +55,11 @@ async fn disk_full(broker: Broker) {
     let full = Load {
         events: 80,
         payload: 16_384,
+        insist: false,
         ..before.clone()
     };
     finish(full.start(&bus, &topic, &log), &log).await;
+    // What was published before was acknowledged in the end.
     let (refused, unknown) = (log.count(Outcome::Failed), log.count(Outcome::Unknown));
     let slowest = log.slowest();
     let while_full = format!("{:?}", log.errors());

@@ -30,7 +30,10 @@ async fn fails_fast(broker: Broker) {
         .unwrap_err();
     let told = asked.elapsed();
     Figures::new("F-BUS-08", "absent at start, no waiting", broker.name())
-        .note(format!("`{error}` after {} ms of 1 s", told.as_millis()))
+        .note(format!(
+            "told after {} ms of 1 s: Temporary/Unavailable, with the address",
+            told.as_millis()
+        ))
         .report();
     assert!(
         error.is_temporary() && error.code() == Some(Code::Unavailable),

@@ -7,9 +7,13 @@ use cqi_core::{
     Error, Result,
     event::{Capabilities, Deliveries, Event, EventBus, Subscription},
 };
-use tokio::{sync::Mutex, task::JoinSet};
+use cqi_testkit::liars::{BusLie, lying_bus};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinSet,
+};
 
-use crate::harness::{Broker, Findings, Load, Log, Tune, crash, finish, topic};
+use crate::harness::{Broker, Findings, Load, Log, Member, Seen, Tune, crash, finish, topic};
 
 /// How an adapter is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,4 +151,32 @@ async fn a_bus_that_swaps_events_is_caught() {
         return;
     };
     assert!(!found.disorder.is_empty(), "{found:?}");
+}
+
+/// An event that is acknowledged as it is given out is lost with the member that had it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bus_that_acknowledges_on_delivery_is_caught() {
+    let broker = Broker::Nats;
+    let Some(server) = broker.start() else {
+        return;
+    };
+    let honest = broker.connect(server.url(), &Tune::default()).await.unwrap();
+    let bus = lying_bus(Arc::clone(&honest), BusLie::AcksOnDelivery);
+    let (topic, log, seen) = (topic(), Arc::new(Log::default()), Seen::default());
+    let load = Load {
+        events: 200,
+        insist: true,
+        ..Load::default()
+    };
+    finish(load.start(&bus, &topic, &log), &log).await;
+    let gate = watch::Sender::new(load.events / 2);
+    let member = Member::gated_reader(&bus, &topic, "group", &seen, &gate).await;
+    assert!(seen.reaches(load.events / 2, Duration::from_secs(20)).await);
+    drop(member); // as if it were killed, with handlers at work
+    let member = Member::reader(&bus, &topic, "group", &seen).await;
+    // More than the ack deadline: what is to come back has come by then.
+    seen.reaches(load.events, Duration::from_secs(5)).await;
+    member.stop().await.unwrap();
+    let found = Findings::handled(&log, &seen.handled());
+    assert!(!found.lost.is_empty(), "{found:?}");
 }

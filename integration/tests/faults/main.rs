@@ -11,6 +11,7 @@ mod bus_disk;
 mod bus_handlers;
 mod bus_link;
 mod bus_start;
+mod database;
 mod harness;
 mod kafka;
 mod liars;

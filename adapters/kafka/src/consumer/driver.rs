@@ -30,8 +30,9 @@ use crate::{
     record,
 };
 
-/// The longest sleep with something in hand, and without.
+/// The longest sleep.
 pub(super) const NAP: Duration = Duration::from_millis(100);
+/// The pause before a new client is made, and between two of the same complaints.
 const SLEEP: Duration = Duration::from_secs(1);
 /// How many records are taken from one partition before the others have their turn.
 const TURN: usize = 256;
@@ -315,10 +316,6 @@ impl Driver {
         let now = Instant::now();
         let mut state = lock(&self.group.state);
         let back = state.ledger.return_due(now);
-        let calm = state.ledger.held() == 0
-            && !state.ledger.is_dirty()
-            && self.unplaced.is_empty()
-            && lock(&self.callbacks().moves).is_empty();
         let due = state.ledger.due();
         drop(state);
         if back {
@@ -327,7 +324,7 @@ impl Driver {
         if busy {
             return;
         }
-        let longest = if calm && self.commit.is_none() { SLEEP } else { NAP };
-        thread::park_timeout(due.map_or(longest, |due| longest.min(due.saturating_duration_since(now))));
+        // Even without anything in hand: the client has been seen not to say that it has something.
+        thread::park_timeout(due.map_or(NAP, |due| NAP.min(due.saturating_duration_since(now))));
     }
 }

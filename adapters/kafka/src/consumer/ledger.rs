@@ -52,10 +52,6 @@ impl Ledger {
         !self.ready.is_empty()
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        self.partitions.values().any(|partition| partition.dirty)
-    }
-
     /// Begins to own a partition, at its committed offset and with the notes committed beside it.
     pub(super) fn own(&mut self, partition: i32, offset: i64, notes: &str) {
         self.forget(partition);

@@ -26,7 +26,7 @@ use super::{
 use crate::client::lock;
 
 /// How long the last member waits for the client to leave.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One member.
 #[derive(Debug)]

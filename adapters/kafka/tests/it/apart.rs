@@ -83,7 +83,7 @@ impl EventBusHarness for Members {
         // A member waits for its share until the others have heard of it.
         Profile::real()
             .quick()
-            .with_quiet(std::time::Duration::from_millis(1500))
+            .with_quiet(std::time::Duration::from_secs(3))
     }
 
     fn missing(&self) -> Option<String> {
@@ -122,7 +122,7 @@ fn bus_18_the_cases_about_members_hold_across_processes() {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     // They wait most of the time, so they run side by side.
     std::thread::scope(|scope| {
-        for _ in 0..8 {
+        for _ in 0..11 {
             scope.spawn(|| {
                 while let Some(name) = CASES.get(next.fetch_add(1, SeqCst)) {
                     if catch_unwind(|| check(&Members, name)).is_err() {

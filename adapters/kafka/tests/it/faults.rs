@@ -174,7 +174,7 @@ async fn f_kaf_05_06_a_broker_that_hangs_holds_nobody_for_ever() {
     drop(reader);
     let _ = bus.close().await; // whether it could leave in time or not
     assert!(
-        start.elapsed() < Duration::from_secs(8),
+        start.elapsed() < Duration::from_secs(14),
         "took {:?}",
         start.elapsed()
     );

@@ -6,5 +6,5 @@ mod apart;
 mod conformance;
 mod faults;
 mod foreign;
-mod perf;
+mod guessed;
 mod support;

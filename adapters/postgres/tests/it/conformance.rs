@@ -41,10 +41,6 @@ impl DatabaseHarness for Postgres {
         Ok(Arc::new(PostgresDatabase::connect(options).await?))
     }
 
-    fn adapter(&self) -> &'static str {
-        "PostgreSQL"
-    }
-
     fn profile(&self) -> Profile {
         Profile::real()
     }

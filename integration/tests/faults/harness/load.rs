@@ -28,6 +28,8 @@ pub(crate) struct Load {
     pub(crate) events: usize,
     /// Keys of each publisher, which no other uses.
     pub(crate) keys: usize,
+    /// What the keys begin with: no two loads of a test have a key in common.
+    pub(crate) prefix: &'static str,
     /// Bytes of each payload.
     pub(crate) payload: usize,
     /// Whether an event is published again, under its id, until it is acknowledged; else each event has one attempt.
@@ -40,6 +42,7 @@ impl Default for Load {
             publishers: 8,
             events: 20_000,
             keys: 16,
+            prefix: "p",
             payload: 256,
             insist: false,
         }
@@ -68,7 +71,7 @@ impl Load {
         log: Arc<Log>,
     ) {
         for n in 0..share {
-            let key = format!("p{publisher}-{}", n % self.keys);
+            let key = format!("{}{publisher}-{}", self.prefix, n % self.keys);
             let number = n / self.keys;
             let event = event(&topic, &key, self.payload);
             let number = u64::try_from(number).unwrap();
@@ -84,6 +87,16 @@ impl Load {
                 }
             }
         }
+    }
+}
+
+/// A few events that are published until they are acknowledged, for whether things go on after a fault.
+pub(crate) fn afterwards() -> Load {
+    Load {
+        events: 100,
+        prefix: "after",
+        insist: true,
+        ..Load::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod broker;
 mod consume;
+mod disk;
 mod line;
 mod load;
 mod log;
@@ -17,8 +18,9 @@ pub(crate) use cqi_testkit::figures::Figures;
 pub(crate) use self::{
     broker::{Broker, Tune, crash, topic},
     consume::{Member, Seen, options, read_all},
+    disk::Disk,
     line::Line,
-    load::{Load, event, finish},
+    load::{Load, afterwards, event, finish},
     log::{Log, Outcome},
     python::{has_python, python},
     stored::of_partitions,
