@@ -153,15 +153,18 @@ impl Producer {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
-            // A lone publisher pays no linger; while the one request to a broker is under way, what comes is batched for
-            // the next one.
+            // A lone publisher pays no linger; what comes while a request is under way is batched for the next one.
             .set("linger.ms", "0")
-            .set("max.in.flight.requests.per.connection", "1")
             .set("message.timeout.ms", client::millis(options.publish_timeout))
             .set("request.timeout.ms", client::millis(options.publish_timeout))
             .set("message.max.bytes", options.max_message_bytes.to_string())
             .set("queue.buffering.max.messages", options.max_in_flight.to_string())
             .set("queue.buffering.max.kbytes", "262144");
+        // One at a time: so concurrent publishers share requests, and no event is stored before one that was refused.
+        const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
+        if !options.properties.contains_key(IN_FLIGHT) {
+            config.set(IN_FLIGHT, "1");
+        }
         let inner = config
             .create_with_context(Reports::default())
             .map_err(|error| from_client(&error, "event_bus.connect"))?;

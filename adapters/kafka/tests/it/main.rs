@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // tests
 
 mod apart;
+mod checker;
 mod conformance;
 mod faults;
 mod foreign;

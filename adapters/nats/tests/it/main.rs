@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)] // tests
 
+mod checker;
 mod conformance;
 mod connect;
 mod consume;

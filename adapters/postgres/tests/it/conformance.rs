@@ -41,6 +41,10 @@ impl DatabaseHarness for Postgres {
         Ok(Arc::new(PostgresDatabase::connect(options).await?))
     }
 
+    fn adapter(&self) -> &'static str {
+        "PostgreSQL"
+    }
+
     fn profile(&self) -> Profile {
         Profile::real()
     }
@@ -83,6 +87,10 @@ impl CheckerHarness for Health {
     async fn connect(&self) -> Result<Arc<dyn Checker>> {
         let database = PostgresDatabase::connect(self.server()?.1.clone()).await?;
         Ok(Arc::new(DatabaseChecker::new(Arc::new(database))))
+    }
+
+    fn adapter(&self) -> &'static str {
+        "PostgreSQL"
     }
 
     fn profile(&self) -> Profile {
