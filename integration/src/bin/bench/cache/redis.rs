@@ -6,7 +6,10 @@ use bytes::Bytes;
 use cqi_core::cache::Cache as _;
 use cqi_redis::{RedisCache, RedisOptions};
 use cqi_testkit::fixture::Kind;
-use redis::{AsyncCommands, AsyncConnectionConfig, Client, aio::ConnectionManagerConfig};
+use redis::{
+    AsyncCommands, AsyncConnectionConfig, Client, IntoConnectionInfo, aio::ConnectionManagerConfig,
+    io::tcp::TcpSettings,
+};
 
 use super::{CASES, Cqi, Loader, Run, SIZE, Store, TTL, fill, keys};
 use crate::{report::Report, servers};
@@ -49,7 +52,10 @@ pub(crate) async fn round(report: &mut Report) {
     let options = RedisOptions::from_url(&url).expect("a valid URL");
     let cache = RedisCache::connect(options).await.expect("a connection");
     let cqi = Cqi::new(Arc::new(cache.clone()));
-    let client = Client::open(url).expect("a valid URL");
+    // As the adapter: a command does not wait for the kernel to have more to send.
+    let info = url.into_connection_info().expect("a valid URL");
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let client = Client::open(info).expect("a valid URL");
     let config = ConnectionManagerConfig::new().set_response_timeout(Some(TIMEOUT));
     let manager = client.get_connection_manager_with_config(config).await;
     let manager = Arc::new(Bare(manager.expect("a connection")));
