@@ -285,10 +285,16 @@ pub struct Chain<'a>(&'a Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut said = self.0.to_string();
+        f.write_str(&said)?;
         let mut next = self.0.source();
         while let Some(cause) = next {
-            write!(f, ": {cause}")?;
+            let text = cause.to_string();
+            // Many errors show their own cause; it is said once.
+            if !said.ends_with(&text) {
+                write!(f, ": {}", OneLine(&text))?;
+            }
+            said = text;
             next = cause.source();
         }
         Ok(())

@@ -69,27 +69,22 @@ pub(crate) struct Reports {
     /// How many publishers wait for room.
     waiting: AtomicUsize,
     broken: AtomicBool,
-    /// Since when nothing but failures came; looked at only while `failing`.
-    since: Mutex<Option<Instant>>,
-    failing: AtomicBool,
+    /// Since when nothing but failures came.
+    failing_since: Mutex<Option<Instant>>,
 }
 
 impl Reports {
     fn succeeded(&self) {
-        if self.failing.load(SeqCst) {
-            self.failing.store(false, SeqCst);
-            *lock(&self.since) = None;
-        }
+        *lock(&self.failing_since) = None;
     }
 
     fn failed(&self) {
-        lock(&self.since).get_or_insert_with(Instant::now);
-        self.failing.store(true, SeqCst);
+        lock(&self.failing_since).get_or_insert_with(Instant::now);
     }
 
     /// For how long nothing but failures came.
     fn failing_for(&self) -> Duration {
-        lock(&self.since).map_or(Duration::ZERO, |since| since.elapsed())
+        lock(&self.failing_since).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn check(&self, code: Option<RDKafkaErrorCode>) {
@@ -307,5 +302,28 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_producer_that_only_fails_is_given_up_after_its_events_are_over_their_time() {
+        let options = KafkaOptions::default();
+        let producer = Producer::new(&options).unwrap();
+        let reports = producer.inner().context();
+        let limit = options.publish_timeout * 2 + SLACK;
+        reports.failed();
+        advance(limit).await;
+        reports.failed(); // goes on, and does not begin anew
+        assert!(!producer.is_broken());
+        advance(Duration::from_millis(1)).await;
+        assert!(producer.is_broken());
+        reports.succeeded();
+        assert!(!producer.is_broken());
     }
 }

@@ -99,3 +99,29 @@ fn display_is_one_line() {
     let error = Error::invalid_input("bad\nkey\r\u{1b}[31m").with_context("key", "a\tb");
     assert_eq!(error.to_string(), "bad\\nkey\\r\\u{1b}[31m (key=a\\tb)");
 }
+
+#[test]
+fn err_3_a_chain_is_one_line_and_says_each_cause_once() {
+    #[derive(Debug)]
+    struct Cause(&'static str, Option<Box<Self>>);
+    impl fmt::Display for Cause {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+    impl std::error::Error for Cause {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.1.as_deref().map(|cause| cause as _)
+        }
+    }
+    let refused = Cause("refused", Some(Box::new(Cause("refused", None))));
+    let error =
+        Error::temporary("no connection").with_source(Cause("driver\nfailed", Some(Box::new(refused))));
+    let shown = error.chain().to_string();
+    assert_eq!(
+        (shown.lines().count(), shown.matches("refused").count()),
+        (1, 1),
+        "{shown}"
+    );
+    assert!(shown.starts_with("no connection: driver"), "{shown}");
+}

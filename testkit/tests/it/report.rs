@@ -1,6 +1,6 @@
 //! The report: every suite on the memory default and through the faulty wrapper, and every liar.
 //!
-//! With `CQI_WRITE_REPORT=path` it is written there; `docs/guarantees.md` is made of it.
+//! With `CQI_WRITE_REPORT=path` it is written there; `docs/conformance.md` is made so.
 
 use std::fmt::Write as _;
 
