@@ -14,14 +14,17 @@ pub enum AuthType {
     ApiKey,
     /// A JSON Web Token.
     Jwt,
+    /// A client certificate.
+    Mtls,
 }
 
 impl AuthType {
-    /// The stable name: `API_KEY` or `JWT`.
+    /// The stable name: `API_KEY`, `JWT` or `MTLS`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ApiKey => "API_KEY",
             Self::Jwt => "JWT",
+            Self::Mtls => "MTLS",
         }
     }
 }
@@ -34,6 +37,9 @@ pub struct AuthContext {
     pub user_id: Option<String>,
     /// The service, when a service calls.
     pub service_id: Option<String>,
+    /// Who vouches for the identity: the issuer of a token. Two issuers may give the same id to different callers, so an
+    /// identity is both together.
+    pub issuer: Option<String>,
     /// How the caller proved it.
     pub auth_type: AuthType,
     /// Everything else the proof said.
@@ -46,6 +52,7 @@ impl AuthContext {
         Self {
             user_id: None,
             service_id: None,
+            issuer: None,
             auth_type,
             claims: Map::new(),
         }
@@ -63,10 +70,36 @@ impl AuthContext {
         self
     }
 
+    /// Sets who vouches for it.
+    pub fn with_issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
     /// Sets the claims.
     pub fn with_claims(mut self, claims: Map<String, Value>) -> Self {
         self.claims = claims;
         self
+    }
+
+    /// Whether the claim `roles`, a list of texts, has this one.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.lists("roles", role)
+    }
+
+    /// Whether the claim `permissions`, a list of texts, or `scope`, words between spaces (RFC 8693), has this one.
+    pub fn has_permission(&self, permission: &str) -> bool {
+        let scope = self
+            .claims
+            .get("scope")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        self.lists("permissions", permission) || scope.split(' ').any(|word| word == permission)
+    }
+
+    fn lists(&self, claim: &str, wanted: &str) -> bool {
+        let listed = self.claims.get(claim).and_then(Value::as_array);
+        listed.is_some_and(|listed| listed.iter().any(|entry| entry == wanted))
     }
 }
 
@@ -76,6 +109,7 @@ impl fmt::Debug for AuthContext {
         f.debug_struct("AuthContext")
             .field("user_id", &self.user_id)
             .field("service_id", &self.service_id)
+            .field("issuer", &self.issuer)
             .field("auth_type", &self.auth_type)
             .field("claims", &self.claims.keys().collect::<Vec<_>>())
             .finish()

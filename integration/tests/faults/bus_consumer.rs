@@ -4,7 +4,6 @@ use std::{os::unix::process::ExitStatusExt as _, path::Path, sync::Arc, time::Du
 
 use cqi_core::database::{Database, Executor, ExecutorExt, SqliteDatabase, SqliteOptions, sql};
 use cqi_testkit::eventually;
-use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use crate::harness::{
@@ -62,6 +61,20 @@ impl Tables {
     async fn ids(&self, table: &'static str) -> Vec<String> {
         let rows = self.database.query(sql(table)).await.unwrap();
         rows.iter().map(|row| row.get("event_id").unwrap()).collect()
+    }
+
+    /// Pauses a worker where it does not hold the tables' lock: nobody else could write until it went on.
+    async fn pause(&self, worker: &Worker) {
+        let end = Instant::now() + LIMIT;
+        loop {
+            worker.pause();
+            let takes_the_lock = sql("DELETE FROM effects WHERE event_id = ''");
+            match self.database.execute(takes_the_lock).await {
+                Ok(_) => return,
+                Err(locked) => assert!(Instant::now() < end, "the tables stay locked: {locked}"),
+            }
+            worker.resume();
+        }
     }
 
     /// Waits until this many events have had their effect; gives how long that took.
@@ -168,11 +181,11 @@ async fn paused_past_its_session(broker: Broker) {
     };
     let publishers = load.start(&bus, &topic, &log);
     tables.reach(20).await;
-    paused.signal(Signal::SIGSTOP);
+    tables.pause(&paused).await;
     finish(publishers, &log).await;
     // The others get what it had; its session, or its events' deadline, is 1 s.
     let taken_over = tables.reach(load.events).await;
-    paused.signal(Signal::SIGCONT);
+    paused.resume();
     finish(load.start(&bus, &topic, &log), &log).await;
     tables.reach(2 * load.events).await;
     // Alone, it has to take everything: it is a member again.

@@ -10,7 +10,10 @@ use std::{
 
 use cqi_testkit::eventually;
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, waitid},
+    },
     unistd::Pid,
 };
 
@@ -63,9 +66,24 @@ impl Worker {
     }
 
     /// Sends it this signal.
-    pub(crate) fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         // It cannot hit another process: the child is not reaped before it is waited for.
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Stops it; when this returns, each of its threads stands still. The signal alone takes a while to reach them all.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        waitid(Id::Pid(self.pid()), WaitPidFlag::WSTOPPED).unwrap();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
     /// How it ended, once it has.

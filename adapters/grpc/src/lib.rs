@@ -1,0 +1,1 @@
+//! gRPC server, layers and client channel for cqi services, on tonic.

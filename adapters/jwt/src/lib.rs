@@ -1,0 +1,1 @@
+//! Verification of JSON Web Tokens for cqi services.
