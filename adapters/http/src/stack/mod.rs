@@ -15,6 +15,7 @@ use cqi_core::{
     observe::{Observer, Silent},
 };
 
+pub(crate) use self::request_id::REQUEST_ID;
 pub use self::request_id::RequestId;
 use self::{limits::Limits, request_id::Generator};
 use crate::{

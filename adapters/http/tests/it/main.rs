@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, which clippy does not recognise as such
 
 mod auth;
+mod client;
 mod drain;
 mod hostile;
 mod layers;
