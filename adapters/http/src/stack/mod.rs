@@ -15,8 +15,8 @@ use cqi_core::{
     observe::{Observer, Silent},
 };
 
-pub(crate) use self::request_id::REQUEST_ID;
 pub use self::request_id::RequestId;
+pub(crate) use self::{limits::Ambiguous, request_id::REQUEST_ID};
 use self::{limits::Limits, request_id::Generator};
 use crate::{
     HttpOptions,

@@ -6,6 +6,7 @@ mod auth;
 mod client;
 mod drain;
 mod hostile;
+mod hostile_h2;
 mod layers;
 mod probes;
 mod stack;
