@@ -15,9 +15,13 @@
 //! ```
 
 mod algorithm;
+mod cached;
 mod claims;
+mod http;
+mod jwks;
 mod key;
 mod key_set;
+mod oidc;
 mod options;
 mod self_test;
 mod verifier;
@@ -25,6 +29,6 @@ mod verifier;
 pub use self::{
     algorithm::Algorithm,
     key::{PublicKey, load_public_key_from_pem},
-    options::{JwtOptions, KeySource},
+    options::{JwksOptions, JwtOptions, KeySource},
     verifier::JwtVerifier,
 };

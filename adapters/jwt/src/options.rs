@@ -16,6 +16,59 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 pub enum KeySource {
     /// These keys. They change with a restart. At most 4 may be without an id.
     Given(Vec<PublicKey>),
+    /// The JSON Web Key Set at this URL, renewed as [`JwksOptions`] says.
+    Jwks(String),
+    /// The set that the issuer names in its OpenID configuration, which must be its own; the issuer is a URL. The
+    /// configuration is read at the start, the keys are renewed as [`JwksOptions`] says.
+    Oidc,
+}
+
+/// How published keys are fetched and kept. Everything goes over `https`; `http` is for this machine only. No redirect is
+/// followed, no proxy is used, and no more than 256 KiB of JSON with at most 64 keys are read.
+#[allow(clippy::exhaustive_structs)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwksOptions {
+    /// How often the keys are renewed; a key that was taken back is refused after this time at the latest. Default 5 min.
+    pub refresh: Duration,
+    /// How long keys are used while they cannot be renewed; afterwards tokens are neither accepted nor refused
+    /// (`Temporary`). Default 1 h.
+    pub keep: Duration,
+    /// The shortest time between two fetches: after a failure, and when a token names a key that is not known. Default
+    /// 30 s.
+    pub cooldown: Duration,
+    /// The deadline of a fetch. Default 5 s.
+    pub timeout: Duration,
+    /// Certificates in PEM form that vouch for the server, in place of the roots of the web. Default none.
+    pub roots: Option<String>,
+}
+
+impl Default for JwksOptions {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_secs(5 * 60),
+            keep: Duration::from_secs(60 * 60),
+            cooldown: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            roots: None,
+        }
+    }
+}
+
+impl JwksOptions {
+    fn fault(&self) -> Option<&'static str> {
+        let shortest = [self.refresh, self.cooldown, self.timeout].into_iter().min();
+        if shortest < Some(Duration::from_millis(10)) {
+            Some("no time of the token keys may be shorter than 10 ms")
+        } else if self.refresh < self.cooldown || self.keep < self.refresh {
+            Some(
+                "token keys must be kept no shorter than they are renewed, and that no faster than the cooldown",
+            )
+        } else if self.timeout > Duration::from_secs(60) {
+            Some("the deadline for token keys must be at most 60 s")
+        } else {
+            None
+        }
+    }
 }
 
 /// Which tokens are accepted.
@@ -44,6 +97,8 @@ pub struct JwtOptions {
     pub token_use: Option<String>,
     /// Claims that must be there and not be null, beside `exp`, `iss`, `aud` and `sub`.
     pub required_claims: Vec<String>,
+    /// How published keys are fetched and kept.
+    pub jwks: JwksOptions,
     pub(crate) checks: Checks,
 }
 
@@ -60,6 +115,7 @@ impl JwtOptions {
             types: Vec::new(),
             token_use: None,
             required_claims: Vec::new(),
+            jwks: JwksOptions::default(),
             checks: Checks::default(),
         }
     }
@@ -83,6 +139,8 @@ impl JwtOptions {
             "the longest lifetime of tokens must not be zero"
         } else if self.types.iter().chain(&self.required_claims).any(blank) {
             "types and required claims must not be empty"
+        } else if let Some(fault) = self.jwks.fault() {
+            fault
         } else {
             return Ok(());
         };

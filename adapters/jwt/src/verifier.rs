@@ -1,6 +1,6 @@
 //! The verifier.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use cqi_core::{
@@ -9,13 +9,17 @@ use cqi_core::{
     secret::Secret,
 };
 use jsonwebtoken::{Header, decode, decode_header, errors::ErrorKind, get_current_timestamp};
+use reqwest::Url;
 
 use crate::{
     JwtOptions, KeySource,
+    cached::CachedKeys,
     claims::{self, Claims},
+    http::{Fetcher, address},
+    jwks,
     key::MAX_KEY_ID,
     key_set::{self, KeySet, MAX_TRIES},
-    self_test,
+    oidc, self_test,
 };
 
 /// Verifies JSON Web Tokens (AUTH-5, ML-AUTH-6).
@@ -25,8 +29,13 @@ use crate::{
 ///
 /// Every refusal is the same `Unauthorized`; the reason is logged at `debug`, without the token.
 pub struct JwtVerifier {
-    options: JwtOptions,
-    keys: KeySet,
+    options: Arc<JwtOptions>,
+    keys: Keys,
+}
+
+enum Keys {
+    Given(KeySet),
+    Published(CachedKeys),
 }
 
 /// Why there is no caller.
@@ -34,28 +43,56 @@ enum Failure {
     /// The token is wrong. The words hold nothing of it.
     Refused(&'static str),
     /// It cannot be told.
-    #[allow(dead_code)]
     Undecided(Error),
 }
 
 impl JwtVerifier {
-    /// Checks the options, the keys and the cryptography.
+    /// Checks the options, the keys and the cryptography, and fetches published keys, which it then renews on a task of its
+    /// own until it is dropped.
     ///
     /// # Errors
-    /// `InvalidInput` when the options are at odds, and `Permanent` when the cryptography does not work.
+    /// `InvalidInput` when the options are at odds; `Temporary` when published keys cannot be fetched just now, and
+    /// `Permanent` when what is published cannot be used, is another issuer's, or the cryptography does not work.
     pub async fn connect(options: JwtOptions) -> Result<Self> {
         options.validate()?;
         self_test::run()?;
-        let keys = match options.keys.clone() {
-            KeySource::Given(keys) => key_set::given(keys, &options)?,
+        let options = Arc::new(options);
+        let keys = match &options.keys {
+            KeySource::Given(keys) => Keys::Given(key_set::given(keys.clone(), &options)?),
+            KeySource::Jwks(url) => {
+                let fetcher = Fetcher::new(&options.jwks)?;
+                Keys::Published(publish(fetcher, address(url)?, &options).await?)
+            }
+            KeySource::Oidc => {
+                let fetcher = Fetcher::new(&options.jwks)?;
+                let url = oidc::discover(&fetcher, &options.issuer).await?;
+                Keys::Published(publish(fetcher, url, &options).await?)
+            }
         };
         Ok(Self { options, keys })
     }
 
+    /// Whether published keys could be renewed when they were asked for last; always well when they were given.
+    ///
+    /// # Errors
+    /// `Temporary`, and why they could not.
+    pub fn health(&self) -> Result<()> {
+        match &self.keys {
+            Keys::Given(_) => Ok(()),
+            Keys::Published(keys) => keys.health(),
+        }
+    }
+
     async fn caller(&self, token: &str) -> Result<AuthContext, Failure> {
         let header = self.header(token).map_err(Failure::Refused)?;
-        self.with_keys(token, &header, &self.keys)
-            .map_err(Failure::Refused)
+        match &self.keys {
+            Keys::Given(keys) => self.with_keys(token, &header, keys),
+            Keys::Published(keys) => {
+                let keys = keys.find(header.kid.as_deref(), header.alg).await;
+                self.with_keys(token, &header, &*keys.map_err(Failure::Undecided)?)
+            }
+        }
+        .map_err(Failure::Refused)
     }
 
     /// Reads the header and refuses what `jsonwebtoken` would overlook.
@@ -115,12 +152,32 @@ impl Verifier for JwtVerifier {
 
 impl fmt::Debug for JwtVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = match &self.keys {
+            Keys::Given(keys) => keys.len(),
+            Keys::Published(keys) => keys.len(),
+        };
         f.debug_struct("JwtVerifier")
             .field("issuer", &self.options.issuer)
             .field("audiences", &self.options.audiences)
-            .field("keys", &self.keys.len())
+            .field("keys", &count)
             .finish()
     }
+}
+
+async fn publish(fetcher: Fetcher, url: Url, options: &Arc<JwtOptions>) -> Result<CachedKeys> {
+    let jwks = options.jwks.clone();
+    let options = Arc::clone(options);
+    let fetch = move || {
+        let (fetcher, url, options) = (fetcher.clone(), url.clone(), Arc::clone(&options));
+        async move {
+            let keys = KeySet::new(jwks::parse(&fetcher.json(&url).await?)?, &options);
+            match keys.len() {
+                0 => Err(Error::permanent("no published key fits the accepted algorithms")),
+                _ => Ok(keys),
+            }
+        }
+    };
+    CachedKeys::start(fetch, jwks).await
 }
 
 /// The library's reason in fixed words: its own may quote the token.

@@ -4,6 +4,8 @@
 
 mod accepted;
 mod algorithms;
+mod issuer;
+mod published;
 mod refused_claims;
 mod refused_headers;
 mod token;
