@@ -1,5 +1,6 @@
 //! The promises of the crate as a whole; its parts have their own tests.
 
+mod export;
 mod logs;
 mod metrics;
 mod traces;
