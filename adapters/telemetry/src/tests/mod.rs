@@ -3,6 +3,7 @@
 mod export;
 mod logs;
 mod metrics;
+mod ports;
 mod traces;
 
 use std::{
