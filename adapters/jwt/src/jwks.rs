@@ -127,7 +127,7 @@ mod tests {
     }
 
     /// The public half as a JWK, with these members put in their place.
-    fn jwk(key: &EncodingKey, algorithm: Library, changes: Value) -> Value {
+    fn jwk(key: &EncodingKey, algorithm: Library, changes: &Value) -> Value {
         let mut jwk = serde_json::to_value(Made::from_encoding_key(key, algorithm).unwrap()).unwrap();
         for (name, value) in changes.as_object().unwrap() {
             jwk[name] = value.clone();
@@ -135,31 +135,34 @@ mod tests {
         jwk
     }
 
+    #[allow(clippy::needless_pass_by_value)] // it reads better where it is called
     fn rsa(changes: Value) -> Value {
         jwk(
             &EncodingKey::from_rsa_pem(pem!("rsa")).unwrap(),
             Library::RS256,
-            changes,
+            &changes,
         )
     }
 
+    #[allow(clippy::needless_pass_by_value)] // it reads better where it is called
     fn p256(changes: Value) -> Value {
         jwk(
             &EncodingKey::from_ec_pem(pem!("p256")).unwrap(),
             Library::ES256,
-            changes,
+            &changes,
         )
     }
 
+    #[allow(clippy::needless_pass_by_value)] // it reads better where it is called
     fn ed25519(changes: Value) -> Value {
         jwk(
             &EncodingKey::from_ed_pem(pem!("ed25519")).unwrap(),
             Library::EdDSA,
-            changes,
+            &changes,
         )
     }
 
-    fn read(keys: Value) -> Result<Vec<PublicKey>> {
+    fn read(keys: &Value) -> Result<Vec<PublicKey>> {
         parse(json!({"keys": keys, "note": 1}).to_string().as_bytes())
     }
 
@@ -172,7 +175,7 @@ mod tests {
             p256(json!({"kid": "c", "alg": null, "key_ops": ["verify"]})),
             ed25519(json!({"kid": null})),
         ]);
-        let found = read(keys).unwrap();
+        let found = read(&keys).unwrap();
         let found: Vec<_> = found.iter().map(|key| (key.id(), key.algorithms(&[]))).collect();
         let expected = [
             (Some("a"), vec![Rs256]),
@@ -188,7 +191,7 @@ mod tests {
         let p384 = jwk(
             &EncodingKey::from_ec_pem(pem!("p384")).unwrap(),
             Library::ES384,
-            json!({}),
+            &json!({}),
         );
         for bad in [
             rsa(json!({"use": "enc"})),
@@ -223,7 +226,7 @@ mod tests {
             json!(null),
             json!({}),
         ] {
-            let found = read(json!([bad, p256(json!({"kid": "good"}))])).unwrap();
+            let found = read(&json!([bad, p256(json!({"kid": "good"}))])).unwrap();
             assert_eq!(found.len(), 1, "{bad}");
             assert_eq!(found[0].id(), Some("good"), "{bad}");
         }
@@ -234,7 +237,7 @@ mod tests {
         let many = vec![p256(json!({})); 65];
         let none = json!([rsa(json!({"use": "enc"}))]);
         for bad in [json!([]), none, json!(many), json!({}), json!("x")] {
-            assert!(read(bad.clone()).unwrap_err().is_permanent(), "{bad}");
+            assert!(read(&bad).unwrap_err().is_permanent(), "{bad}");
         }
         for bad in ["", "<html></html>", "[]", "null", "{}", &"[".repeat(10_000)] {
             assert!(parse(bad.as_bytes()).unwrap_err().is_permanent());

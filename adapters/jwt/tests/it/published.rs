@@ -98,7 +98,7 @@ async fn ml_auth_11_a_19_a_rotation_is_seen_and_an_outage_is_not() {
 }
 
 /// Verifies the token again and again until the outcome is as expected.
-async fn until(verifier: &JwtVerifier, token: &str, expected: impl Fn(&Result<()>) -> bool) {
+async fn until(verifier: &JwtVerifier, token: &str, expected: impl Fn(&Result<()>) -> bool + Send + Sync) {
     let seen = async {
         loop {
             let found = verifier.verify(&token.into()).await.map(|_| ());
