@@ -273,6 +273,8 @@ pub(crate) fn check(config: &Config) -> Result<ServiceMetadata> {
         metadata = metadata.with_environment(&config.environment);
     }
     metadata.validate()?;
+    #[cfg(feature = "http")]
+    crate::servers::http::check(config)?;
     wiring::check(config)?;
     Ok(metadata)
 }

@@ -23,7 +23,7 @@ pub struct AuthConfig {
     pub jwt_issuer: String,
     /// Whom a token must be meant for. Required for tokens.
     pub jwt_audience: String,
-    /// By how much clocks may differ. Default 60 s, at most 10 min.
+    /// By how much clocks may differ. Default 60 s, at most 5 min.
     #[serde(with = "duration")]
     pub jwt_leeway: Duration,
     /// HTTP paths that need no credential, besides those of health checks; each matches exactly. Default none.
@@ -75,8 +75,8 @@ impl Validate for AuthConfig {
             "must be the only one of jwt_public_key, jwt_jwks_url and jwt_discovery",
         );
         violations.max_duration("jwt_leeway", self.jwt_leeway);
-        let leeway = self.jwt_leeway <= Duration::from_secs(600);
-        violations.rule("jwt_leeway", leeway, "must be at most 10m");
+        let leeway = self.jwt_leeway <= Duration::from_secs(300);
+        violations.rule("jwt_leeway", leeway, "must be at most 5m");
         if let Err(error) = ApiKeys::parse(self.api_keys.iter().cloned()) {
             violations.add("api_keys", error.message());
         }

@@ -53,7 +53,7 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<String>,
     /// The most requests a second of one client, 0 for no limit. Default 0.
     pub rate_limit: u32,
-    /// The most requests at a time, 0 for no limit; further ones are answered with 503 at once. Default 0.
+    /// The most requests at a time, at least 1; further ones are answered with 503 at once. Default 10,000.
     pub max_in_flight: usize,
     /// Whether large answers are compressed for clients that take that. Default false.
     pub compression: bool,
@@ -80,7 +80,7 @@ impl Default for ServerConfig {
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             rate_limit: 0,
-            max_in_flight: 0,
+            max_in_flight: 10_000,
             compression: false,
         }
     }
@@ -105,6 +105,7 @@ impl Validate for ServerConfig {
         violations.range("max_headers", self.max_headers, 1..=1000);
         violations.rule("max_body_bytes", self.max_body_bytes > 0, "must be at least 1");
         violations.rule("max_connections", self.max_connections > 0, "must be at least 1");
+        violations.rule("max_in_flight", self.max_in_flight > 0, "must be at least 1");
         let tls = !self.tls_certificate.is_empty();
         violations.rule(
             "tls_key",
