@@ -23,13 +23,14 @@ pub mod log;
 pub mod metrics;
 pub mod trace;
 
+mod home;
 mod observer;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    log::LogHandle,
+    log::{LogHandle, LogOptions},
     metrics::Metrics,
     telemetry::{ServiceIdentity, Telemetry, TelemetryOptions},
     trace::{ExportOptions, FinishedSpan, SpanSink},

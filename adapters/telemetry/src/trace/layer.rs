@@ -13,7 +13,8 @@ use tracing_subscriber::{
     registry::{LookupSpan, SpanRef},
 };
 
-use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed, export::Home};
+use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed};
+use crate::home::Home;
 
 /// Gives ids to spans, and hands the recorded ones over when they end.
 #[derive(Debug)]
