@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod trace;
 
 mod home;
+mod mask;
 mod observer;
 mod telemetry;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod tests;
 
 pub use self::{
     log::{LogHandle, LogOptions},
+    mask::Redaction,
     metrics::Metrics,
     telemetry::{ServiceIdentity, Telemetry, TelemetryOptions},
     trace::{ExportOptions, FinishedSpan, SpanSink},

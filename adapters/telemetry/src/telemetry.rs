@@ -12,8 +12,10 @@ use tracing::Subscriber;
 use tracing_subscriber::{layer::SubscriberExt, registry::Registry};
 
 use crate::{
+    Redaction,
     home::Home,
     log::{LogHandle, LogLayer, LogOptions, Output},
+    mask::Masker,
     metrics::Metrics,
     observer::TelemetryObserver,
     trace::{ExportOptions, Exporter, SpanSink, TraceLayer},
@@ -58,6 +60,8 @@ impl ServiceIdentity {
 pub struct TelemetryOptions {
     /// How log lines are made and kept.
     pub log: LogOptions,
+    /// What is hidden in log lines and span attributes.
+    pub redaction: Redaction,
     /// How recorded spans are kept and sent.
     pub export: ExportOptions,
     /// Takes recorded spans instead of the exporter, which is not started then.
@@ -170,7 +174,13 @@ impl Telemetry {
         let metrics = Metrics::new(metrics, &service.name)?;
         let handle = LogHandle::new(log.level.parse()?, Arc::new(output));
         let home = handle.output().home().clone();
-        let TelemetryOptions { log: _, export, sink } = options;
+        let TelemetryOptions {
+            redaction,
+            export,
+            sink,
+            ..
+        } = options;
+        let masker = Arc::new(Masker::new(&redaction));
         let exporter = match sink {
             Some(_) => None,
             None => exporter(tracing, &service, export, home.clone())?,
@@ -181,8 +191,18 @@ impl Telemetry {
         }
         let sink = sink.or_else(|| exporter.clone().map(|exporter| exporter as Arc<dyn SpanSink>));
         let subscriber = Registry::default()
-            .with(TraceLayer::new(tracing.sample_rate, sink, home))
-            .with(LogLayer::new(log.format, Arc::clone(handle.output()), &service))
+            .with(TraceLayer::new(
+                tracing.sample_rate,
+                sink,
+                Arc::clone(&masker),
+                home,
+            ))
+            .with(LogLayer::new(
+                log.format,
+                Arc::clone(handle.output()),
+                masker,
+                &service,
+            ))
             .with(handle.layer());
         let observer = Arc::new(TelemetryObserver::new(&metrics)?);
         let telemetry = Self {

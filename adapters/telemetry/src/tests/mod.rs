@@ -5,6 +5,8 @@ mod logs;
 mod metrics;
 mod outputs;
 mod ports;
+mod redaction;
+mod timing;
 mod traces;
 
 use std::{

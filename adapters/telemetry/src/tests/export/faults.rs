@@ -32,14 +32,20 @@ async fn l_09_ml_trc_5_a_dead_collector_costs_a_warning_and_counted_spans() {
             rig.spans(10);
             until(|| rig.metric("spans_dropped_total{reason=\"export_failed\"}") >= round * 10).await;
         }
-        rig.spans(1);
-        let error = rig.telemetry.shutdown(LIMIT).await.unwrap_err();
-        assert!(
-            error.is_temporary() && error.to_string().contains("spans=1"),
-            "{error}"
-        );
         assert_eq!(rig.lines(FAILING), 1, "one line, then once a minute");
         assert_eq!(rig.metric("spans_exported_total"), 0);
+
+        let options = ExportOptions {
+            delay: Duration::from_secs(3600),
+            ..impatient()
+        };
+        let rig = Exporting::to(&format!("http://{}{path}", nowhere()), options);
+        rig.spans(7);
+        let error = rig.telemetry.shutdown(LIMIT).await.unwrap_err();
+        assert!(
+            error.is_temporary() && error.to_string().contains("spans=7"),
+            "{error}"
+        );
     }
 }
 
