@@ -4,6 +4,7 @@
 
 mod auth;
 mod calls;
+mod channel;
 mod drain;
 mod echo;
 mod health;
