@@ -30,11 +30,12 @@ use self::{
     outgoing::{Incoming, OPERATION, Outgoing, broken, nobody, too_late},
     replay::Replay,
 };
-use crate::{error::from_status, scope::Scope, wire};
+use crate::{error::from_status, scope::Scope, stack::REQUEST_ID, wire};
 
 /// A channel to a service, for the clients that tonic generates. Cheap to clone; clones share the connections.
 ///
-/// Every call has a deadline, which is sent along, and is traced; calls that could not be sent are repeated.
+/// Every call has a deadline, which is sent along, is traced, and carries the id of the call that is being served; calls
+/// that could not be sent are repeated.
 ///
 /// ```no_run
 /// use cqi_grpc::{GrpcChannel, GrpcClientOptions};
@@ -184,6 +185,11 @@ impl Inner {
             && !headers.contains_key(AUTHORIZATION)
         {
             headers.insert(AUTHORIZATION, credential);
+        }
+        if let Some(id) = scope.id
+            && !headers.contains_key(REQUEST_ID)
+        {
+            headers.insert(REQUEST_ID, id.header());
         }
         if let Some(trace) = self.options.observer.current_trace() {
             let state = trace.state.as_deref().map(HeaderValue::from_str);

@@ -372,6 +372,12 @@ async fn f_net_03_what_is_left_of_the_time_shrinks_from_hop_to_hop_and_credentia
         if forward {
             let left = answer.unwrap().into_inner().number;
             assert!((1..2000).contains(&left), "{left}");
+            let mut named = Request::new(note("id", 0));
+            named
+                .metadata_mut()
+                .insert("x-request-id", "abc-1".parse().unwrap());
+            let answer = client.call("/test.v1.Relay/Ask", named).await.unwrap();
+            assert_eq!(answer.into_inner().text, "abc-1");
         } else {
             assert_eq!(answer.unwrap_err().code(), Code::Unauthenticated);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use prost::Message as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status, body::Body, transport::Channel};
 use tower::{Service as _, ServiceExt as _};
 
@@ -262,6 +262,38 @@ async fn g_10_pings_do_not_keep_an_idle_connection_open() {
         }
         assert!(begun.elapsed() < PATIENCE);
     }
+}
+
+#[tokio::test]
+async fn g_10_a_client_that_does_not_answer_pings_is_cut() {
+    let mut options = options();
+    options.keep_alive_interval = SHORT;
+    options.keep_alive_timeout = SHORT;
+    let running = serve(options).await;
+    let mut raw = Raw::connect(running.address).await;
+    assert!(raw.closed().await.contains(&PING));
+    // One that does stays; tonic's client answers.
+    let mut stream = running.client.clone().count(note("wait", 1)).await.unwrap();
+    stream.message().await.unwrap();
+    sleep(3 * SHORT).await; // longer than the server would wait
+    running.echo.go.add_permits(1);
+    assert_eq!(stream.message().await.unwrap(), Some(note("done", 0)));
+}
+
+#[tokio::test]
+async fn connections_over_the_cap_wait_for_a_place() {
+    let mut options = options();
+    options.max_connections = 1;
+    let running = serve(options).await;
+    let mut first = Raw::connect(running.address).await;
+    first.next().await.unwrap(); // its place is taken
+    let mut client = running.client.clone();
+    let waiting = client.ask("hello");
+    tokio::pin!(waiting);
+    let early = timeout(SHORT, &mut waiting).await;
+    assert!(early.is_err(), "a second connection is served");
+    drop(first);
+    soon(waiting).await.unwrap();
 }
 
 #[tokio::test]

@@ -12,3 +12,4 @@ mod hostile;
 mod raw;
 mod support;
 mod tls;
+mod trace;
