@@ -96,6 +96,12 @@ pub trait Observer: Debug + Send + Sync + 'static {
     /// The trace of the current [`tracing`] span, if there is one.
     fn current_trace(&self) -> Option<TraceContext>;
 
+    /// Whether what happens inside the current span is recorded and sent to somebody. Only then is it worth to open
+    /// spans for calls of ports. Asked for each call: it must be cheap.
+    fn records_trace(&self) -> bool {
+        false
+    }
+
     /// Makes `span` continue the trace `parent`, which came in from outside.
     fn continue_trace(&self, span: &tracing::Span, parent: TraceContext);
 }

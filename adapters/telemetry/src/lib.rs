@@ -31,6 +31,6 @@ mod tests;
 pub use self::{
     log::LogHandle,
     metrics::Metrics,
-    telemetry::{ServiceIdentity, Telemetry},
-    trace::{FinishedSpan, SpanSink},
+    telemetry::{ServiceIdentity, Telemetry, TelemetryOptions},
+    trace::{ExportOptions, FinishedSpan, SpanSink},
 };

@@ -34,6 +34,10 @@ impl Observer for TelemetryObserver {
         trace::current()
     }
 
+    fn records_trace(&self) -> bool {
+        trace::is_recorded()
+    }
+
     fn continue_trace(&self, span: &tracing::Span, parent: TraceContext) {
         trace::continue_trace(span, parent);
     }

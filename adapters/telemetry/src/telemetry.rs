@@ -1,6 +1,6 @@
 //! Putting log, traces and metrics together.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use cqi_core::{
     Error, Result,
@@ -14,7 +14,7 @@ use crate::{
     log::{LogHandle, LogLayer, Output},
     metrics::Metrics,
     observer::TelemetryObserver,
-    trace::{SpanSink, TraceLayer},
+    trace::{ExportOptions, Exporter, Home, SpanSink, TraceLayer},
 };
 
 /// Who a service is, on every log line and in every metric's name.
@@ -50,16 +50,31 @@ impl ServiceIdentity {
     }
 }
 
+/// What the configuration does not say.
+#[non_exhaustive]
+#[derive(Debug, Clone, Default)]
+pub struct TelemetryOptions {
+    /// How recorded spans are kept and sent.
+    pub export: ExportOptions,
+    /// Takes recorded spans instead of the exporter, which is not started then.
+    pub sink: Option<Arc<dyn SpanSink>>,
+}
+
 /// The telemetry of one service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     metrics: Metrics,
     log: LogHandle,
     observer: Arc<TelemetryObserver>,
+    exporter: Option<Arc<Exporter>>,
 }
 
 impl Telemetry {
-    /// Makes the telemetry and installs log and traces for the whole process.
+    /// Makes the telemetry and installs log and traces for the whole process. Recorded spans are sent to
+    /// [`TracingConfig::endpoint`], if there is one: by gRPC to `host:port` or `http(s)://host:port`, by HTTP to a URL with
+    /// a path such as `http://host:4318/v1/traces`.
+    ///
+    /// Call [`Telemetry::shutdown`] before the process ends, or its last spans and lines are lost.
     ///
     /// # Errors
     /// As [`Telemetry::build`]; `Permanent`/`AlreadyExists` when the process has a `tracing` subscriber already.
@@ -69,7 +84,22 @@ impl Telemetry {
         tracing: &TracingConfig,
         service: ServiceIdentity,
     ) -> Result<Self> {
-        let (telemetry, subscriber) = Self::build(log, metrics, tracing, service, None)?;
+        Self::init_with(log, metrics, tracing, service, TelemetryOptions::default())
+    }
+
+    /// As [`Telemetry::init`], with what the configuration does not say.
+    ///
+    /// # Errors
+    /// As [`Telemetry::init`].
+    pub fn init_with(
+        log: &LogConfig,
+        metrics: &MetricsConfig,
+        tracing: &TracingConfig,
+        service: ServiceIdentity,
+        options: TelemetryOptions,
+    ) -> Result<Self> {
+        let output = Output::open(&log.output)?;
+        let (telemetry, subscriber) = Self::build_with(log, metrics, tracing, service, options, output)?;
         tracing::subscriber::set_global_default(subscriber).map_err(|error| {
             Error::permanent("the process has a tracing subscriber already")
                 .with_code(cqi_core::Code::AlreadyExists)
@@ -79,7 +109,7 @@ impl Telemetry {
     }
 
     /// Makes the telemetry without installing it: tests and benches use [`tracing::subscriber::with_default`].
-    /// Recorded spans go to `sink` when they end.
+    /// Recorded spans go to `sink` when they end, or nowhere.
     ///
     /// # Errors
     /// `InvalidInput` for a wrong configuration or service name, or an output that cannot be opened.
@@ -98,7 +128,6 @@ impl Telemetry {
     ///
     /// # Errors
     /// `InvalidInput` for a wrong configuration or service name.
-    #[allow(clippy::needless_pass_by_value)] // an identity is made for this call
     pub fn build_with_output(
         log: &LogConfig,
         metrics: &MetricsConfig,
@@ -107,24 +136,79 @@ impl Telemetry {
         sink: Option<Arc<dyn SpanSink>>,
         output: Output,
     ) -> Result<(Self, impl Subscriber + Send + Sync + use<>)> {
+        let nowhere = TracingConfig {
+            endpoint: String::new(),
+            ..tracing.clone()
+        };
+        let options = TelemetryOptions {
+            sink,
+            ..TelemetryOptions::default()
+        };
+        Self::build_with(log, metrics, &nowhere, service, options, output)
+    }
+
+    /// Makes the telemetry without installing it, with the exporter that [`Telemetry::init`] has.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a wrong configuration, service name or endpoint; `Permanent` when the system gives no thread.
+    #[allow(clippy::needless_pass_by_value)] // identity and options are made for this call
+    pub fn build_with(
+        log: &LogConfig,
+        metrics: &MetricsConfig,
+        tracing: &TracingConfig,
+        service: ServiceIdentity,
+        options: TelemetryOptions,
+        output: Output,
+    ) -> Result<(Self, impl Subscriber + Send + Sync + use<>)> {
         if !(0.0..=1.0).contains(&tracing.sample_rate) {
             return Err(Error::invalid_input("tracing.sample_rate must be from 0 to 1"));
         }
         let metrics = Metrics::new(metrics, &service.name)?;
         let handle = LogHandle::new(log.level.parse()?, Arc::new(output));
+        let home = Home::default();
+        let TelemetryOptions { export, sink } = options;
+        let exporter = match sink {
+            Some(_) => None,
+            None => exporter(tracing, &service, export, home.clone())?,
+        };
+        if let Some(exporter) = &exporter {
+            metrics.watch_exporter(exporter.counts())?;
+        }
+        let sink = sink.or_else(|| exporter.clone().map(|exporter| exporter as Arc<dyn SpanSink>));
         let subscriber = Registry::default()
-            .with(TraceLayer::new(tracing.sample_rate, sink))
+            .with(TraceLayer::new(tracing.sample_rate, sink, home))
             .with(LogLayer::new(log.format, Arc::clone(handle.output()), &service))
             .with(handle.layer());
         let observer = Arc::new(TelemetryObserver::new(&metrics)?);
-        Ok((
-            Self {
-                metrics,
-                log: handle,
-                observer,
-            },
-            subscriber,
-        ))
+        let telemetry = Self {
+            metrics,
+            log: handle,
+            observer,
+            exporter,
+        };
+        Ok((telemetry, subscriber))
+    }
+
+    /// Sends the spans that wait, within `limit`, on any flavour of runtime. Spans that end later are dropped and
+    /// counted.
+    ///
+    /// Cancel safety: dropping the future leaves the flush going on by itself until `limit`.
+    ///
+    /// # Errors
+    /// `Temporary` when spans were lost, with their number in the context, or when the time did not suffice.
+    pub async fn shutdown(&self, limit: Duration) -> Result<()> {
+        let telemetry = self.clone();
+        // A thread of its own, which real time governs: the runtime may have one thread, or a clock that stands.
+        tokio::task::spawn_blocking(move || telemetry.stop(limit))
+            .await
+            .unwrap_or_else(|_| Err(Error::panicked("the flush of telemetry")))
+    }
+
+    fn stop(&self, limit: Duration) -> Result<()> {
+        match &self.exporter {
+            Some(exporter) => exporter.stop(limit),
+            None => Ok(()),
+        }
     }
 
     /// What core and the adapters report to: counts observations, and knows the current trace.
@@ -141,4 +225,17 @@ impl Telemetry {
     pub fn log_handle(&self) -> &LogHandle {
         &self.log
     }
+}
+
+fn exporter(
+    tracing: &TracingConfig,
+    service: &ServiceIdentity,
+    options: ExportOptions,
+    home: Home,
+) -> Result<Option<Arc<Exporter>>> {
+    let mut service = service.clone();
+    if !tracing.service_name.is_empty() {
+        service.name.clone_from(&tracing.service_name);
+    }
+    Ok(Exporter::start(&tracing.endpoint, &service, options, home)?.map(Arc::new))
 }

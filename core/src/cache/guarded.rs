@@ -1,10 +1,10 @@
 //! A cache under a policy.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tracing::{Instrument as _, Span};
+use tracing::{Span, field::Empty};
 
 use super::{Cache, Capabilities, Condition, SetOptions};
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
     policy::{Policy, Repeat},
 };
 
-/// A cache whose every call has a deadline, is repeated where that is safe, and is observed.
+/// A cache whose every call has a deadline, is repeated where that is safe, and is observed. When the current trace is
+/// recorded, every call has a span (`cache.get`, …); the one of a lookup says whether it was a hit (TRC-7).
 ///
 /// Reads, deletes and plain sets are repeated after any temporary failure. Conditional sets and [`Cache::add`] are
 /// repeated only after a failure that certainly had no effect: a lost reply must not turn into "someone else has it"
@@ -29,24 +30,17 @@ impl GuardedCache {
     pub fn new(cache: Arc<dyn Cache>, policy: Policy) -> Self {
         Self { cache, policy }
     }
+}
 
-    async fn call<T, F, Fut>(
-        &self,
-        operation: &'static str,
-        repeat: Repeat,
-        span: Span,
-        attempt: F,
-    ) -> Result<T>
-    where
-        F: FnMut() -> Fut + Send,
-        Fut: Future<Output = Result<T>> + Send,
-        T: Send,
-    {
-        self.policy
-            .call(operation, repeat, attempt)
-            .instrument(span)
-            .await
-    }
+/// The span of a call, if its trace is recorded. Names are constants, so this is a macro. Keys and values are not in it.
+macro_rules! span {
+    ($policy:expr, $name:literal) => {
+        if $policy.records_trace() {
+            tracing::info_span!($name, cache.hit = Empty, error.type = Empty)
+        } else {
+            Span::none()
+        }
+    };
 }
 
 #[async_trait]
@@ -57,13 +51,16 @@ impl Cache for GuardedCache {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        let span = tracing::debug_span!("cache.get");
+        let span = span!(self.policy, "cache.get");
+        let get = || self.cache.get(key);
         let result = self
-            .call("cache.get", Repeat::Safe, span.clone(), || self.cache.get(key))
+            .policy
+            .call_in(span.clone(), "cache.get", Repeat::Safe, get)
             .await;
         if let Ok(value) = &result {
             let hit = value.is_some();
-            span.in_scope(|| tracing::debug!(hit, "cache lookup"));
+            span.record("cache.hit", hit);
+            tracing::debug!(hit, "cache lookup");
             self.policy.observer().observe(&Observation::CacheLookup { hit });
         }
         result
@@ -75,37 +72,46 @@ impl Cache for GuardedCache {
             Condition::IfAbsent | Condition::IfPresent => Repeat::Unsafe,
         };
         let attempt = || self.cache.set(key, value.clone(), options);
-        self.call("cache.set", repeat, tracing::debug_span!("cache.set"), attempt)
+        self.policy
+            .call_in(span!(self.policy, "cache.set"), "cache.set", repeat, attempt)
             .await
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {
-        let span = tracing::debug_span!("cache.delete");
-        self.call("cache.delete", Repeat::Safe, span, || self.cache.delete(key))
+        let (span, delete) = (span!(self.policy, "cache.delete"), || self.cache.delete(key));
+        self.policy
+            .call_in(span, "cache.delete", Repeat::Safe, delete)
             .await
     }
 
     async fn exists(&self, key: &str) -> Result<bool> {
-        let span = tracing::debug_span!("cache.exists");
-        self.call("cache.exists", Repeat::Safe, span, || self.cache.exists(key))
+        let (span, exists) = (span!(self.policy, "cache.exists"), || self.cache.exists(key));
+        self.policy
+            .call_in(span, "cache.exists", Repeat::Safe, exists)
             .await
     }
 
     async fn add(&self, key: &str, delta: i64, ttl: Option<Duration>) -> Result<i64> {
-        let span = tracing::debug_span!("cache.add");
         let attempt = || self.cache.add(key, delta, ttl);
-        self.call("cache.add", Repeat::Unsafe, span, attempt).await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        let span = tracing::debug_span!("cache.ping");
-        self.call("cache.ping", Repeat::Safe, span, || self.cache.ping())
+        self.policy
+            .call_in(
+                span!(self.policy, "cache.add"),
+                "cache.add",
+                Repeat::Unsafe,
+                attempt,
+            )
             .await
     }
 
+    async fn ping(&self) -> Result<()> {
+        let (span, ping) = (span!(self.policy, "cache.ping"), || self.cache.ping());
+        self.policy.call_in(span, "cache.ping", Repeat::Safe, ping).await
+    }
+
     async fn close(&self) -> Result<()> {
-        let span = tracing::debug_span!("cache.close");
-        self.call("cache.close", Repeat::Safe, span, || self.cache.close())
+        let (span, close) = (span!(self.policy, "cache.close"), || self.cache.close());
+        self.policy
+            .call_in(span, "cache.close", Repeat::Safe, close)
             .await
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tracing::{Instrument as _, Span, debug_span};
+use tracing::{Span, field::Empty, info_span};
 
-use super::{Database, Dialect, Executor, Row, Statement, Transaction, TxOptions};
+use super::{Database, Dialect, Executor, Row, Statement, Transaction, TxOptions, outline::outline};
 use crate::{
     Error, Result,
     policy::{Policy, Repeat, Retry},
@@ -17,8 +17,9 @@ use crate::{
 /// certainly had no effect. Inside a transaction nothing is repeated, since an error may have ended it: repeat the whole
 /// with [`with_transaction_opts`](super::DatabaseExt::with_transaction_opts). `close` has its own limit.
 ///
-/// Every call runs in a span of level debug (`database.query`, `database.execute`, …) with the OpenTelemetry attributes
-/// `db.system.name` and `db.operation.name`. Texts and parameters are not in it.
+/// When the current trace is recorded, every call runs in a span (`database.query`, `database.execute`, …) with the
+/// OpenTelemetry attributes `db.system.name`, `db.operation.name` and `db.query.text`: the statement without literals and
+/// parameters.
 #[derive(Debug, Clone)]
 pub struct GuardedDatabase {
     inner: Arc<dyn Database>,
@@ -48,47 +49,65 @@ fn system(dialect: Dialect) -> &'static str {
     }
 }
 
-/// Span names are constants, so this is a macro.
+/// The span of a call, if its trace is recorded. Names are constants, so this is a macro.
 macro_rules! span {
-    ($name:literal, $system:expr, $operation:expr) => {
-        debug_span!(
-            $name,
-            otel.kind = "client",
-            db.system.name = $system,
-            db.operation.name = $operation
-        )
+    ($policy:expr, $name:literal, $system:expr, $operation:expr) => {
+        span!($policy, $name, $system, $operation, Empty)
+    };
+    ($policy:expr, $name:literal, $system:expr, $operation:expr, $text:expr) => {
+        if $policy.records_trace() {
+            info_span!(
+                $name,
+                db.system.name = $system,
+                db.operation.name = $operation,
+                db.query.text = $text,
+                error.type = Empty,
+            )
+        } else {
+            Span::none()
+        }
     };
 }
 
-fn execute_span(system: &'static str, statement: &Statement) -> Span {
-    span!("database.execute", system, statement.operation())
+fn execute_span(policy: &Policy, system: &'static str, statement: &Statement) -> Span {
+    let operation = statement.operation();
+    span!(
+        policy,
+        "database.execute",
+        system,
+        operation,
+        outline(statement.text())
+    )
 }
 
-fn query_span(system: &'static str, statement: &Statement) -> Span {
-    span!("database.query", system, statement.operation())
+fn query_span(policy: &Policy, system: &'static str, statement: &Statement) -> Span {
+    let operation = statement.operation();
+    span!(
+        policy,
+        "database.query",
+        system,
+        operation,
+        outline(statement.text())
+    )
 }
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Executor for GuardedDatabase {
     async fn execute(&self, statement: Statement) -> Result<u64> {
-        let span = execute_span(self.system(), &statement);
+        let span = execute_span(&self.policy, self.system(), &statement);
         let call = || self.inner.execute(statement.clone());
         self.policy
-            .call("database.execute", Repeat::Unsafe, call)
-            .instrument(span)
+            .call_in(span, "database.execute", Repeat::Unsafe, call)
             .await
     }
 
     async fn query(&self, statement: Statement) -> Result<Vec<Row>> {
-        let span = query_span(self.system(), &statement);
+        let span = query_span(&self.policy, self.system(), &statement);
         let reads = statement.operation().eq_ignore_ascii_case("SELECT");
         let repeat = if reads { Repeat::Safe } else { Repeat::Unsafe };
         let call = || self.inner.query(statement.clone());
-        self.policy
-            .call("database.query", repeat, call)
-            .instrument(span)
-            .await
+        self.policy.call_in(span, "database.query", repeat, call).await
     }
 }
 
@@ -100,11 +119,12 @@ impl Database for GuardedDatabase {
     }
 
     async fn begin(&self, options: TxOptions) -> Result<Box<dyn Transaction>> {
-        let span = span!("database.begin", self.system(), "BEGIN");
-        let begin = self
+        let span = span!(self.policy, "database.begin", self.system(), "BEGIN");
+        let begin = || self.inner.begin(options);
+        let inner = self
             .policy
-            .call("database.begin", Repeat::Safe, || self.inner.begin(options));
-        let inner = begin.instrument(span).await?;
+            .call_in(span, "database.begin", Repeat::Safe, begin)
+            .await?;
         Ok(Box::new(GuardedTransaction {
             inner,
             once: self.once.clone(),
@@ -113,10 +133,9 @@ impl Database for GuardedDatabase {
     }
 
     async fn ping(&self) -> Result<()> {
-        let span = span!("database.ping", self.system(), "SELECT");
+        let span = span!(self.policy, "database.ping", self.system(), "PING");
         self.policy
-            .call("database.ping", Repeat::Safe, || self.inner.ping())
-            .instrument(span)
+            .call_in(span, "database.ping", Repeat::Safe, || self.inner.ping())
             .await
     }
 
@@ -136,28 +155,26 @@ struct GuardedTransaction {
 #[async_trait]
 impl Executor for GuardedTransaction {
     async fn execute(&self, statement: Statement) -> Result<u64> {
-        let span = execute_span(self.system, &statement);
+        let span = execute_span(&self.once, self.system, &statement);
         let mut statement = Some(statement);
         let call = || {
             let statement = statement.take();
             async move { self.inner.execute(statement.ok_or_else(repeated)?).await }
         };
         self.once
-            .call("database.execute", Repeat::Unsafe, call)
-            .instrument(span)
+            .call_in(span, "database.execute", Repeat::Unsafe, call)
             .await
     }
 
     async fn query(&self, statement: Statement) -> Result<Vec<Row>> {
-        let span = query_span(self.system, &statement);
+        let span = query_span(&self.once, self.system, &statement);
         let mut statement = Some(statement);
         let call = || {
             let statement = statement.take();
             async move { self.inner.query(statement.ok_or_else(repeated)?).await }
         };
         self.once
-            .call("database.query", Repeat::Unsafe, call)
-            .instrument(span)
+            .call_in(span, "database.query", Repeat::Unsafe, call)
             .await
     }
 }
@@ -166,28 +183,26 @@ impl Executor for GuardedTransaction {
 #[async_trait]
 impl Transaction for GuardedTransaction {
     async fn commit(self: Box<Self>) -> Result<()> {
-        let span = span!("database.commit", self.system, "COMMIT");
+        let span = span!(self.once, "database.commit", self.system, "COMMIT");
         let mut inner = Some(self.inner);
         let call = || {
             let inner = inner.take();
             async move { inner.ok_or_else(repeated)?.commit().await }
         };
         self.once
-            .call("database.commit", Repeat::Unsafe, call)
-            .instrument(span)
+            .call_in(span, "database.commit", Repeat::Unsafe, call)
             .await
     }
 
     async fn rollback(self: Box<Self>) -> Result<()> {
-        let span = span!("database.rollback", self.system, "ROLLBACK");
+        let span = span!(self.once, "database.rollback", self.system, "ROLLBACK");
         let mut inner = Some(self.inner);
         let call = || {
             let inner = inner.take();
             async move { inner.ok_or_else(repeated)?.rollback().await }
         };
         self.once
-            .call("database.rollback", Repeat::Unsafe, call)
-            .instrument(span)
+            .call_in(span, "database.rollback", Repeat::Unsafe, call)
             .await
     }
 }

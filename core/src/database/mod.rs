@@ -22,6 +22,7 @@ mod checker;
 mod ext;
 mod guarded;
 mod migrate;
+mod outline;
 mod port;
 mod row;
 #[cfg(feature = "sqlite")]

@@ -246,6 +246,7 @@ impl Shared {
                 }
                 Err(_) => Err(Error::timeout(options.handler_timeout).with_operation("event_bus.handle")),
             };
+            middleware::failed(&span, outcome.as_ref().err());
             let settling = Settling {
                 bus: &**bus,
                 retry: &options.retry,
@@ -262,7 +263,7 @@ impl Shared {
         if span.is_disabled() {
             work.await
         } else {
-            work.instrument(span).await
+            work.instrument(span.clone()).await
         }
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{Capabilities, Deliveries, Event, EventBus, Subscription};
 use crate::{
@@ -16,7 +17,8 @@ use crate::{
 /// Puts every method of a bus under a [`Policy`].
 ///
 /// Publishing is repeated under the same event id, so a repeated event can be recognised. The trace of the current span
-/// travels in `traceparent` and `tracestate`.
+/// travels in `traceparent` and `tracestate`; when it is recorded, publishing has a span of its own, from which whoever
+/// handles the event continues.
 #[derive(Debug, Clone)]
 pub struct GuardedBus {
     bus: Arc<dyn EventBus>,
@@ -76,12 +78,22 @@ impl EventBus for GuardedBus {
 
     async fn publish(&self, event: Event) -> Result<()> {
         let (topic, bytes) = (event.topic().clone(), event.payload().len());
-        let result = match self.stamp(event) {
+        let span = if self.policy.records_trace() {
+            tracing::info_span!(
+                "event_bus.publish",
+                messaging.destination.name = topic.as_str(),
+                messaging.message.id = %event.id(),
+                messaging.message.body.size = bytes,
+                error.type = Empty,
+            )
+        } else {
+            Span::none()
+        };
+        let result = match span.in_scope(|| self.stamp(event)) {
             Ok(event) => {
+                let publish = || self.bus.publish(event.clone());
                 self.policy
-                    .call("event_bus.publish", Repeat::Safe, || {
-                        self.bus.publish(event.clone())
-                    })
+                    .call_in(span, "event_bus.publish", Repeat::Safe, publish)
                     .await
             }
             Err(error) => Err(error),
@@ -91,10 +103,27 @@ impl EventBus for GuardedBus {
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
+        let span = if self.policy.records_trace() {
+            tracing::info_span!(
+                "event_bus.publish_batch",
+                messaging.batch.message_count = events.len(),
+                error.type = Empty,
+            )
+        } else {
+            Span::none()
+        };
         // One attempt for the whole batch; what failed for a passing reason is then repeated one by one.
-        let stamped: Vec<_> = events.into_iter().map(|event| self.stamp(event)).collect();
+        let stamp = |event| span.in_scope(|| self.stamp(event));
+        let stamped: Vec<_> = events.into_iter().map(stamp).collect();
         let good: Vec<_> = stamped.iter().flatten().cloned().collect();
-        let sent = tokio::time::timeout(self.policy.deadline(), self.bus.publish_batch(good)).await;
+        let sent = tokio::time::timeout(self.policy.deadline(), self.bus.publish_batch(good));
+        let sent = sent.instrument(span.clone()).await;
+        let cut_off = sent.is_err().then_some("TIMEOUT");
+        let failed = sent.iter().flatten().find_map(|result| result.as_ref().err());
+        if let Some(kind) = cut_off.or(failed.map(crate::Error::wire_code)) {
+            span.record("error.type", kind);
+        }
+        drop(span);
         let mut sent = sent.unwrap_or_default().into_iter();
         join_all(stamped.into_iter().map(|event| {
             let first = event.is_ok().then(|| sent.next()).flatten();

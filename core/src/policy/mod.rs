@@ -15,6 +15,7 @@ use std::{
 };
 
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
 
 pub use self::{
     backoff::Backoff,
@@ -120,6 +121,39 @@ impl Policy {
         result
     }
 
+    /// Whether calls are worth a span: only then make one for [`Policy::call_in`].
+    pub fn records_trace(&self) -> bool {
+        !self.silent && self.observer.records_trace()
+    }
+
+    /// As [`Policy::call`], inside `span`, which learns of a failure in its field `error.type`. A disabled span costs
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Policy::call`].
+    pub async fn call_in<T, F, Fut>(
+        &self,
+        span: Span,
+        operation: &'static str,
+        repeat: Repeat,
+        attempt: F,
+    ) -> Result<T>
+    where
+        F: FnMut() -> Fut + Send,
+        Fut: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        if span.is_disabled() {
+            return self.call(operation, repeat, attempt).await;
+        }
+        let call = self.call(operation, repeat, attempt);
+        let result = call.instrument(span.clone()).await;
+        if let Err(error) = &result {
+            span.record("error.type", error.wire_code());
+        }
+        result
+    }
+
     async fn attempts<T, F, Fut>(
         &self,
         operation: &'static str,
@@ -185,7 +219,7 @@ mod tests {
             None
         }
 
-        fn continue_trace(&self, _: &tracing::Span, _: TraceContext) {}
+        fn continue_trace(&self, _: &Span, _: TraceContext) {}
     }
 
     fn retry() -> Retry {

@@ -13,7 +13,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
@@ -36,7 +35,7 @@ pub(super) struct Activity {
 }
 
 /// How long a connection that has no request lives on in a drain, for a request already on its way.
-const LINGER: Duration = Duration::from_millis(500);
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,19 +137,19 @@ impl Drop for Active {
     }
 }
 
-/// A TCP stream that reports to an [`Activity`].
+/// A stream, encrypted or not, that reports to an [`Activity`].
 #[derive(Debug)]
-pub(super) struct Watched {
-    stream: TcpStream,
+pub(super) struct Watched<T> {
+    stream: T,
     activity: Arc<Activity>,
 }
 
-impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+impl<T> Watched<T> {
+    pub(super) fn new(stream: T, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
 
-    fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn written<N>(&self, result: Poll<io::Result<N>>) -> Poll<io::Result<N>> {
         let blocked = self.activity.write_blocked.load(Relaxed);
         match (&result, blocked) {
             (Poll::Pending, 0) => self.activity.write_blocked.store(self.activity.now(), Relaxed),
@@ -161,7 +160,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -176,7 +175,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests, which clippy does not recognise as such
 
+mod auth;
 mod drain;
 mod hostile;
+mod layers;
 mod probes;
 mod stack;
 mod support;
+mod tls;

@@ -16,5 +16,5 @@ mod layer;
 mod output;
 mod time;
 
-pub(crate) use self::layer::LogLayer;
+pub(crate) use self::{fields::Chain, layer::LogLayer};
 pub use self::{filter::LogHandle, output::Output};

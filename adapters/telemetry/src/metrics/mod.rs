@@ -15,6 +15,7 @@ mod process;
 mod registry;
 mod series;
 mod standard;
+mod watched;
 
 pub(crate) use self::standard::Standard;
 pub use self::{

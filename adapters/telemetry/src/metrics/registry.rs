@@ -224,6 +224,19 @@ impl Metrics {
         Ok(metric)
     }
 
+    /// The service's name as metrics begin with it.
+    pub(super) fn prefix(&self) -> &str {
+        &self.0.prefix
+    }
+
+    /// Shows what `collector` collects, if its subsystem records.
+    pub(super) fn register(&self, subsystem: &str, collector: Box<dyn Collector>) -> Result<()> {
+        if self.0.config.records(subsystem) {
+            self.0.registry.register(collector).map_err(cannot)?;
+        }
+        Ok(())
+    }
+
     fn full(&self, spec: &Spec<'_>) -> String {
         format!("{}_{}_{}", self.0.prefix, spec.subsystem, spec.name)
     }

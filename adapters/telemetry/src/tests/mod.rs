@@ -1,7 +1,9 @@
 //! The promises of the crate as a whole; its parts have their own tests.
 
+mod export;
 mod logs;
 mod metrics;
+mod ports;
 mod traces;
 
 use std::{

@@ -55,7 +55,10 @@ fn trc_4_ml_trc_4_an_incoming_trace_is_continued_in_spans_and_lines() {
     );
     assert_eq!(
         request.attributes,
-        [("method", "GET".to_owned()), ("status", "200".to_owned())]
+        [
+            ("method", "GET".into()),
+            ("status", crate::trace::Value::Int(200))
+        ]
     );
     let line = &rig.lines()[0];
     assert_eq!(line["trace_id"], "0af7651916cd43dd8448eb211c80319c");

@@ -1,12 +1,11 @@
 //! The layer that gives every span its ids.
 
-use std::{fmt, num::NonZeroU128, sync::Arc};
+use std::{num::NonZeroU128, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{
-    Subscriber,
-    field::{Field, Visit},
+    Dispatch, Subscriber,
     span::{Attributes, Id, Record},
 };
 use tracing_subscriber::{
@@ -14,29 +13,41 @@ use tracing_subscriber::{
     registry::{LookupSpan, SpanRef},
 };
 
-use super::{FinishedSpan, SpanSink, SpanTrace};
-
-/// The most attributes kept of one span.
-const MAX_ATTRIBUTES: usize = 64;
+use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed, export::Home};
 
 /// Gives ids to spans, and hands the recorded ones over when they end.
 #[derive(Debug)]
 pub(crate) struct TraceLayer {
     sample_rate: f64,
     sink: Option<Arc<dyn SpanSink>>,
+    home: Home,
 }
 
 /// What a span for the sink has gathered so far.
 #[derive(Debug)]
-struct Recording {
+pub(super) struct Recording {
     started: Timestamp,
     clock: Instant,
     attributes: Attributed,
 }
 
+impl Recording {
+    pub(super) fn start(attributes: Attributed) -> Self {
+        Self {
+            started: Timestamp::now(),
+            clock: Instant::now(),
+            attributes,
+        }
+    }
+}
+
 impl TraceLayer {
-    pub(crate) fn new(sample_rate: f64, sink: Option<Arc<dyn SpanSink>>) -> Self {
-        Self { sample_rate, sink }
+    pub(crate) fn new(sample_rate: f64, sink: Option<Arc<dyn SpanSink>>, home: Home) -> Self {
+        Self {
+            sample_rate,
+            sink,
+            home,
+        }
     }
 
     /// The same answer for the same trace everywhere: the id's lower half as a share of its range.
@@ -51,23 +62,26 @@ impl<S> Layer<S> for TraceLayer
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        self.home.is(dispatch);
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let inherited = span
             .parent()
             .and_then(|parent| SpanTrace::of(&parent.extensions()).map(SpanTrace::child));
-        let trace = inherited.unwrap_or_else(|| SpanTrace::root(|trace_id| self.samples(trace_id)));
+        let is_root = inherited.is_none();
+        let mut trace = inherited.unwrap_or_else(|| SpanTrace::root(|trace_id| self.samples(trace_id)));
+        trace.has_sink = self.sink.is_some();
+        // A root may turn out yet to continue a trace from outside that is recorded.
+        let records = trace.has_sink && (trace.sampled || is_root);
         let mut extensions = span.extensions_mut();
         extensions.replace(trace);
-        // Whether the trace is recorded may change yet, when it turns out to continue one from outside.
-        if self.sink.is_some() {
-            let mut attributed = Attributed::default();
+        if records {
+            let mut attributed = Attributed::with_capacity(attributes.metadata().fields().len());
             attributes.record(&mut attributed);
-            extensions.replace(Recording {
-                started: Timestamp::now(),
-                clock: Instant::now(),
-                attributes: attributed,
-            });
+            extensions.replace(Recording::start(attributed));
         }
     }
 
@@ -96,6 +110,7 @@ fn finished<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<FinishedSpan
     let recording = extensions.remove::<Recording>()?;
     let trace = extensions.get_mut::<SpanTrace>().filter(|trace| trace.sampled)?;
     let metadata = span.metadata();
+    let (attributes, dropped_attributes) = recording.attributes.into_parts();
     Some(FinishedSpan {
         name: metadata.name(),
         target: metadata.target(),
@@ -103,32 +118,10 @@ fn finished<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<FinishedSpan
         trace_id: trace.trace_id,
         span_id: trace.span_id,
         parent_id: trace.parent_id,
+        state: trace.state.clone(),
         started: recording.started,
         elapsed: recording.clock.elapsed(),
-        attributes: recording.attributes.0,
+        attributes,
+        dropped_attributes,
     })
-}
-
-/// Fields as texts.
-#[derive(Debug, Default)]
-struct Attributed(Vec<(&'static str, String)>);
-
-impl Attributed {
-    fn put(&mut self, field: &Field, value: String) {
-        if let Some(known) = self.0.iter_mut().find(|(name, _)| *name == field.name()) {
-            known.1 = value;
-        } else if self.0.len() < MAX_ATTRIBUTES {
-            self.0.push((field.name(), value));
-        }
-    }
-}
-
-impl Visit for Attributed {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.to_owned());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
-    }
 }

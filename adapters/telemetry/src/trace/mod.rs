@@ -2,8 +2,11 @@
 //! continued as well (W3C trace context).
 //!
 //! Whether a trace is recorded is decided once, at its root, by the sample rate; a trace from outside keeps its
-//! caller's decision. Recorded spans go to a [`SpanSink`] when they end.
+//! caller's decision. Recorded spans go to a [`SpanSink`] when they end: the exporter, which sends them to a collector by
+//! OTLP, or one of the program's own.
 
+mod attributes;
+mod export;
 mod layer;
 mod sink;
 
@@ -16,8 +19,15 @@ use cqi_core::trace::TraceContext;
 use tracing::{Dispatch, Span, span::Id};
 use tracing_subscriber::registry::{Extensions, LookupSpan, Registry};
 
-pub(crate) use self::layer::TraceLayer;
-pub use self::sink::{FinishedSpan, SpanSink};
+use self::{attributes::Attributed, layer::Recording};
+pub use self::{
+    export::ExportOptions,
+    sink::{FinishedSpan, SpanSink, Value},
+};
+pub(crate) use self::{
+    export::{Counts, Exporter, Home},
+    layer::TraceLayer,
+};
 
 /// Where a span stands; kept with the span.
 #[derive(Debug, Clone)]
@@ -26,6 +36,8 @@ pub(crate) struct SpanTrace {
     pub(crate) span_id: NonZeroU64,
     pub(crate) parent_id: Option<NonZeroU64>,
     pub(crate) sampled: bool,
+    /// Whether somebody takes recorded spans.
+    pub(crate) has_sink: bool,
     pub(crate) state: Option<Arc<str>>,
 }
 
@@ -49,6 +61,7 @@ impl SpanTrace {
             span_id: random_span(),
             parent_id: None,
             sampled: sampled(trace_id),
+            has_sink: false,
             state: None,
         }
     }
@@ -70,18 +83,35 @@ pub(crate) fn current() -> Option<TraceContext> {
     })
 }
 
+/// Whether what happens inside the current span is recorded for a sink.
+pub(crate) fn is_recorded() -> bool {
+    tracing::dispatcher::get_default(|dispatch| {
+        let recorded = |trace: &SpanTrace| trace.sampled && trace.has_sink;
+        with(dispatch, dispatch.current_span().id()?, recorded)
+    })
+    .unwrap_or(false)
+}
+
 /// Makes `span` a child of `parent`. Spans opened below it before keep their trace.
 pub(crate) fn continue_trace(span: &Span, parent: TraceContext) {
     span.with_subscriber(|(id, dispatch)| {
-        if let Some(span) = dispatch
+        let Some(span) = dispatch
             .downcast_ref::<Registry>()
             .and_then(|registry| registry.span(id))
-            && let Some(trace) = span.extensions_mut().get_mut::<SpanTrace>()
-        {
-            trace.trace_id = parent.trace_id;
-            trace.parent_id = Some(parent.span_id);
-            trace.sampled = parent.sampled;
-            trace.state = parent.state;
+        else {
+            return;
+        };
+        let mut extensions = span.extensions_mut();
+        let Some(trace) = extensions.get_mut::<SpanTrace>() else {
+            return;
+        };
+        trace.trace_id = parent.trace_id;
+        trace.parent_id = Some(parent.span_id);
+        trace.sampled = parent.sampled;
+        trace.state = parent.state;
+        // It was below a span that is not recorded: what it was opened with is lost.
+        if trace.sampled && trace.has_sink && extensions.get_mut::<Recording>().is_none() {
+            extensions.insert(Recording::start(Attributed::default()));
         }
     });
 }

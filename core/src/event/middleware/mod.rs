@@ -23,7 +23,7 @@ pub use self::{
     trace::Trace,
 };
 
-pub(super) use self::trace::span;
+pub(super) use self::trace::{failed, span};
 
 use std::sync::Arc;
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, field::Empty};
 
 use super::from_fn::middleware;
 use crate::{
-    Result,
+    Error, Result,
     event::{Message, Next},
     observe::Observer,
     trace::TraceContext,
@@ -36,9 +36,17 @@ where
 {
     let span = span(observer, &message);
     if span.is_disabled() {
-        next(message).await
-    } else {
-        next(message).instrument(span).await
+        return next(message).await;
+    }
+    let result = next(message).instrument(span.clone()).await;
+    failed(&span, result.as_ref().err());
+    result
+}
+
+/// Tells the span of a message that handling it failed.
+pub(in crate::event) fn failed(span: &Span, error: Option<&Error>) {
+    if let Some(error) = error {
+        span.record("error.type", error.wire_code());
     }
 }
 
@@ -50,6 +58,7 @@ pub(in crate::event) fn span(observer: &dyn Observer, message: &Message) -> Span
         messaging.destination.name = message.event.topic().as_str(),
         messaging.consumer.group.name = message.group.as_str(),
         messaging.message.id = %message.event.id(),
+        error.type = Empty,
     );
     if !span.is_disabled() {
         let headers = message.event.headers();

@@ -11,7 +11,7 @@ use std::{
 /// # Panics
 /// When it fails, with what it said.
 pub(crate) fn python(program: &str, args: &[&str], input: &str) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/clients");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let mut child = Command::new("python3")
         .arg(folder.join(program))
         .args(args)

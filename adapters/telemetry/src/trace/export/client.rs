@@ -1,0 +1,209 @@
+//! Sending spans to a collector: over gRPC, or as protobuf over HTTP.
+
+use std::{error::Error as StdError, time::Duration};
+
+use cqi_core::{Error, Result};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
+};
+use prost::Message as _;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tonic::{
+    Code,
+    metadata::{MetadataKey, MetadataMap},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Origin},
+};
+
+use super::options::{Endpoint, ExportOptions};
+
+/// A link to a collector. It connects when it is used, and again when it was cut.
+#[derive(Debug)]
+pub(super) struct Client {
+    kind: Kind,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Grpc(Box<TraceServiceClient<Channel>>, MetadataMap),
+    Http(reqwest::Client, String),
+}
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Whether the same request may be taken later.
+    pub(super) may_pass: bool,
+    pub(super) why: String,
+}
+
+impl Client {
+    /// Must be called inside the runtime that sends.
+    pub(super) fn new(endpoint: &Endpoint, options: &ExportOptions) -> Result<Self> {
+        let kind = match endpoint {
+            Endpoint::Grpc(origin) => Kind::Grpc(Box::new(grpc(origin, options)?), metadata(options)?),
+            Endpoint::Http(url) => Kind::Http(http(options)?, url.clone()),
+        };
+        Ok(Self {
+            kind,
+            timeout: options.timeout,
+        })
+    }
+
+    /// Sends one request. Says how many of its spans the collector refused.
+    pub(super) async fn send(&mut self, request: &ExportTraceServiceRequest) -> Result<u64, Failure> {
+        let timeout = self.timeout;
+        let send = async {
+            match &mut self.kind {
+                Kind::Grpc(client, metadata) => send_grpc(client, metadata, request).await,
+                Kind::Http(client, url) => send_http(client, url, request).await,
+            }
+        };
+        tokio::time::timeout(timeout, send).await.unwrap_or_else(|_| {
+            Err(Failure {
+                may_pass: true,
+                why: format!("no answer within {timeout:?}"),
+            })
+        })
+    }
+}
+
+fn refused(what: &str, error: impl StdError + Send + Sync + 'static) -> Error {
+    Error::invalid_input(format!("the exporter of traces cannot use {what}")).with_source(error)
+}
+
+fn grpc(origin: &str, options: &ExportOptions) -> Result<TraceServiceClient<Channel>> {
+    let mut endpoint = Origin::from_shared(origin.to_owned())
+        .map_err(|error| refused("the endpoint", error))?
+        .connect_timeout(options.timeout)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(options.timeout);
+    if origin.starts_with("https:") {
+        let mut tls = ClientTlsConfig::new().with_enabled_roots();
+        if !options.ca_pem.is_empty() {
+            tls = tls.ca_certificate(Certificate::from_pem(&options.ca_pem));
+        }
+        endpoint = endpoint
+            .tls_config(tls)
+            .map_err(|error| refused("the certificates", error))?;
+    }
+    Ok(TraceServiceClient::new(endpoint.connect_lazy()))
+}
+
+fn metadata(options: &ExportOptions) -> Result<MetadataMap> {
+    let mut metadata = MetadataMap::new();
+    for (name, value) in &options.headers {
+        let name =
+            MetadataKey::from_bytes(name.as_bytes()).map_err(|error| refused("a header's name", error))?;
+        let mut value: tonic::metadata::AsciiMetadataValue = value
+            .expose()
+            .parse()
+            .map_err(|error| refused("a header's value", error))?;
+        value.set_sensitive(true);
+        metadata.insert(name, value);
+    }
+    Ok(metadata)
+}
+
+async fn send_grpc(
+    client: &mut TraceServiceClient<Channel>,
+    metadata: &MetadataMap,
+    request: &ExportTraceServiceRequest,
+) -> Result<u64, Failure> {
+    let mut request = tonic::Request::new(request.clone());
+    *request.metadata_mut() = metadata.clone();
+    match client.export(request).await {
+        Ok(answer) => Ok(rejected(answer.get_ref())),
+        // The codes that OTLP calls retryable.
+        Err(status) => Err(Failure {
+            may_pass: matches!(
+                status.code(),
+                Code::Cancelled
+                    | Code::DeadlineExceeded
+                    | Code::ResourceExhausted
+                    | Code::Aborted
+                    | Code::OutOfRange
+                    | Code::Unavailable
+                    | Code::DataLoss
+            ),
+            why: chain(&status, format!("{:?}: {}", status.code(), status.message())),
+        }),
+    }
+}
+
+fn http(options: &ExportOptions) -> Result<reqwest::Client> {
+    // reqwest wants one even for plain HTTP. An error says that the process has chosen one already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    for (name, value) in &options.headers {
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|error| refused("a header's name", error))?;
+        let mut value =
+            HeaderValue::from_str(value.expose()).map_err(|error| refused("a header's value", error))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    let mut client = reqwest::Client::builder()
+        .default_headers(headers)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(options.timeout)
+        .timeout(options.timeout);
+    if !options.ca_pem.is_empty() {
+        let certificates = reqwest::Certificate::from_pem_bundle(&options.ca_pem);
+        for certificate in certificates.map_err(|error| refused("the certificates", error))? {
+            client = client.add_root_certificate(certificate);
+        }
+    }
+    client.build().map_err(|error| refused("HTTP", error))
+}
+
+async fn send_http(
+    client: &reqwest::Client,
+    url: &str,
+    request: &ExportTraceServiceRequest,
+) -> Result<u64, Failure> {
+    /// What is read of an answer: it says how many spans were refused, and why.
+    const ANSWER: usize = 64 << 10;
+    let failed = |may_pass, why| Failure { may_pass, why };
+    let answer = client.post(url).body(request.encode_to_vec()).send().await;
+    // The URL is left out: its query may hold a key.
+    let mut answer = answer.map_err(reqwest::Error::without_url).map_err(|error| {
+        let why = error.to_string();
+        failed(!error.is_builder(), chain(&error, why))
+    })?;
+    let status = answer.status();
+    if !status.is_success() {
+        // The ones that OTLP calls retryable.
+        let may_pass = matches!(status.as_u16(), 429 | 502 | 503 | 504);
+        return Err(failed(may_pass, format!("status {status}")));
+    }
+    let mut body = Vec::new();
+    while let Ok(Some(part)) = answer.chunk().await {
+        if body.len() + part.len() > ANSWER {
+            return Ok(0);
+        }
+        body.extend_from_slice(&part);
+    }
+    // Success it is, whatever the body says.
+    Ok(ExportTraceServiceResponse::decode(&*body).map_or(0, |answer| rejected(&answer)))
+}
+
+fn rejected(answer: &ExportTraceServiceResponse) -> u64 {
+    let partial = answer.partial_success.as_ref();
+    partial.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
+}
+
+/// `text`, and the causes of `error` that say something new.
+fn chain(error: &dyn StdError, mut text: String) -> String {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
