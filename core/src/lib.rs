@@ -20,6 +20,8 @@ pub mod prelude;
 pub mod registry;
 pub mod secret;
 pub mod service;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod trace;
 
 pub use error::{Code, Error, Kind, Result};

@@ -15,10 +15,11 @@ impl Cqi {
     /// The runnable app.
     ///
     /// Services start in this order, and stop in the reverse: the admin server (metrics, health in detail), subscribers,
-    /// services of your own, the HTTP server, the registration. So shutdown first deregisters, then stops accepting
-    /// requests and ends your services, then works off what an in-memory bus holds, then stops fetching events and
-    /// finishes handlers; then the bus is flushed and closed, and then pools are closed. Half of the shutdown's time
-    /// is for requests in flight, a quarter for the in-memory bus, a fifth for running handlers.
+    /// services of your own, the gRPC server, the HTTP server, the registration. So shutdown first deregisters, then
+    /// stops accepting requests and ends your services, then works off what an in-memory bus holds, then stops fetching
+    /// events and finishes handlers; then the bus is flushed and closed, then the last spans are sent, and then pools are
+    /// closed. Half of the shutdown's time is for requests in flight, a quarter for the in-memory bus, a fifth for
+    /// running handlers, and of the rest most for spans.
     ///
     /// # Errors
     /// `InvalidInput` for limits or names that break a rule.
@@ -32,7 +33,7 @@ impl Cqi {
             app = app.dependency(checker, DependencyOptions::default());
         }
 
-        // Hooks run last registered first: the bus, then pools. Telemetry writes at once and has nothing to flush.
+        // Hooks run last registered first: the bus, then telemetry, then pools.
         let (database, cache, registry) = (self.database(), self.cache(), self.registry());
         app = app.on_shutdown("close-pools", || async move {
             database
@@ -41,15 +42,22 @@ impl Cqi {
                 .and(cache.close().await)
                 .and(registry.close().await)
         });
+        #[cfg(feature = "telemetry")]
+        {
+            let (telemetry, limit) = (self.telemetry.clone(), server.shutdown_timeout / 25);
+            app = app.on_shutdown("flush-telemetry", move || async move {
+                telemetry.shutdown(limit).await
+            });
+        }
         let bus = self.bus();
         app = app.on_shutdown("close-event-bus", || async move { bus.close().await });
 
         #[cfg(feature = "http")]
-        if let Some(admin) = self.admin_server()? {
+        if let Some(admin) = crate::servers::http::admin(&self)? {
             app = app.service(admin);
         }
         #[cfg(feature = "http")]
-        let public = self.public_server()?;
+        let public = crate::servers::http::public(&self)?;
         for subscriber in self.subscribers {
             app = app.service(subscriber);
         }
@@ -61,6 +69,10 @@ impl Cqi {
         }
         for service in self.services {
             app = app.service(Boxed(service));
+        }
+        #[cfg(feature = "grpc")]
+        if let Some(grpc) = self.grpc {
+            app = app.service(grpc);
         }
         #[cfg(feature = "http")]
         if let Some(public) = public {
@@ -79,57 +91,6 @@ impl Cqi {
             app = app.service(public).service(registration);
         }
         Ok(app)
-    }
-
-    /// The server for the service's own routes, if it has any, with the health probes.
-    #[cfg(feature = "http")]
-    fn public_server(&self) -> Result<Option<cqi_http::HttpServer>> {
-        let Some(routes) = self.routes.clone() else {
-            return Ok(None);
-        };
-        let server = &self.config.server;
-        let options = cqi_http::HttpOptions {
-            host: server.host.clone(),
-            port: server.port,
-            header_timeout: server.header_timeout,
-            request_timeout: server.write_timeout,
-            body_timeout: server.read_timeout,
-            write_timeout: server.write_timeout,
-            shutdown_grace: server.shutdown_timeout.mul_f64(crate::connect::REQUESTS),
-            max_body_bytes: server.max_body_bytes,
-            max_header_bytes: server.max_header_bytes,
-            max_headers: server.max_headers,
-            max_connections: server.max_connections,
-            ..cqi_http::HttpOptions::default()
-        };
-        let routes = cqi_http::try_routes(|| routes.merge(cqi_http::probe_router(&self.health)))?;
-        Ok(Some(
-            cqi_http::HttpServer::new("http", routes, options)?.observer(self.observer()),
-        ))
-    }
-
-    /// The server for operators: metrics and health in detail.
-    #[cfg(all(feature = "http", feature = "telemetry"))]
-    fn admin_server(&self) -> Result<Option<cqi_http::HttpServer>> {
-        let metrics = &self.config.metrics;
-        if !metrics.enabled {
-            return Ok(None);
-        }
-        let rendered = self.telemetry.metrics().clone();
-        let routes = cqi_http::try_routes(|| {
-            cqi_http::admin_router(&self.health, &metrics.path, move || rendered.render())
-        })?;
-        let options = cqi_http::HttpOptions {
-            // Nobody waits for a scrape.
-            shutdown_grace: Duration::from_secs(1).min(self.config.server.shutdown_timeout / 20),
-            ..cqi_http::HttpOptions::listen(&metrics.host, metrics.port)
-        };
-        Ok(Some(cqi_http::HttpServer::new("admin", routes, options)?))
-    }
-
-    #[cfg(all(feature = "http", not(feature = "telemetry")))]
-    fn admin_server(&self) -> Result<Option<cqi_http::HttpServer>> {
-        Ok(None)
     }
 }
 

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use cqi_core::{
     Result,
+    auth::Verifier,
     cache::{Cache, CacheChecker, GuardedCache, ReadThrough},
     config::{Config, Validate, Violations},
     database::{Database, DatabaseChecker, GuardedDatabase},
@@ -36,14 +37,16 @@ pub struct Cqi {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) services: Vec<Box<dyn Service>>,
+    /// What verifies callers' credentials, if any are asked for.
+    pub(crate) verifier: Option<Arc<dyn Verifier>>,
     #[cfg(feature = "http")]
     pub(crate) routes: Option<axum::Router>,
+    #[cfg(feature = "grpc")]
+    pub(crate) grpc: Option<cqi_grpc::GrpcServer>,
 }
 
-/// How the time of a shutdown is shared out: requests in flight, then an in-memory bus, then running handlers. What is
-/// left is for hooks.
-#[cfg(feature = "http")]
-pub(crate) const REQUESTS: f64 = 0.5;
+/// How the time of a shutdown is shared out: half for requests in flight, then an in-memory bus, then running handlers.
+/// What is left is for hooks.
 pub(crate) const WORK_OFF: f64 = 0.25;
 pub(crate) const SUBSCRIBERS: f64 = 0.2;
 
@@ -81,6 +84,9 @@ impl Cqi {
             .connect("registry", || wiring::registry(&config.registry))
             .await?;
         let registry = GuardedRegistry::new(registry, policy(config.registry.timeout));
+        let verifier = patience
+            .connect("auth", || crate::callers::verifier(&config.auth))
+            .await?;
 
         let (bus, cache): (Arc<dyn EventBus>, Arc<dyn Cache>) = (Arc::new(bus), Arc::new(cache));
         let (database, registry): (Arc<dyn Database>, Arc<dyn Registry>) =
@@ -115,8 +121,11 @@ impl Cqi {
             registry,
             subscribers: Vec::new(),
             services: Vec::new(),
+            verifier,
             #[cfg(feature = "http")]
             routes: None,
+            #[cfg(feature = "grpc")]
+            grpc: None,
             config,
         })
     }
@@ -162,6 +171,12 @@ impl Cqi {
         self.telemetry.metrics()
     }
 
+    /// What verifies credentials as configured, for event handlers and protocols of a service's own; `None` when
+    /// everybody may call.
+    pub fn verifier(&self) -> Option<Arc<dyn Verifier>> {
+        self.verifier.clone()
+    }
+
     /// What measures the ports, for wrappers and layers of a service's own.
     pub fn observer(&self) -> Arc<dyn Observer> {
         #[cfg(feature = "telemetry")]
@@ -178,6 +193,28 @@ impl Cqi {
             None => routes,
         });
         self
+    }
+
+    /// Serves services of tonic over gRPC on the configured port, behind the standard layers, with the health service.
+    /// `build` adds them to the server:
+    ///
+    /// ```ignore
+    /// cqi.grpc(|server| server.add(PositionsServer::new(positions))?.reflection(DESCRIPTORS))
+    /// ```
+    ///
+    /// # Errors
+    /// What `build` returns, and `InvalidInput` for limits that break a rule, a port that another server of this process
+    /// has, or a second call.
+    #[cfg(feature = "grpc")]
+    pub fn grpc(
+        mut self,
+        build: impl FnOnce(cqi_grpc::GrpcServer) -> Result<cqi_grpc::GrpcServer>,
+    ) -> Result<Self> {
+        if self.grpc.is_some() {
+            return Err(cqi_core::Error::invalid_input("the gRPC server was built before"));
+        }
+        self.grpc = Some(build(crate::servers::grpc::server(&self)?)?);
+        Ok(self)
     }
 
     /// Consumes these topics as a member of the configured consumer group, with the configured retries.
@@ -229,18 +266,15 @@ impl fmt::Debug for Cqi {
 pub(crate) fn check(config: &Config) -> Result<ServiceMetadata> {
     let mut violations = Violations::default();
     config.validate(&mut violations);
-    let keys = !config.auth.api_keys.is_empty() || !config.auth.jwt_public_key.is_empty();
-    violations.rule(
-        "auth",
-        !keys,
-        "must be empty: this version authenticates nobody, and a key would protect nothing",
-    );
+    crate::callers::check(&config.auth, &mut violations);
     violations.into_result()?;
     let mut metadata = ServiceMetadata::new(&config.service_name, version(config));
     if !config.environment.is_empty() {
         metadata = metadata.with_environment(&config.environment);
     }
     metadata.validate()?;
+    #[cfg(feature = "http")]
+    crate::servers::http::check(config)?;
     wiring::check(config)?;
     Ok(metadata)
 }
@@ -254,9 +288,6 @@ pub(crate) fn without_effect(config: &Config) -> Vec<&'static str> {
     }
     if config.event_bus.topics != default.event_bus.topics {
         keys.push("event_bus.topics");
-    }
-    if config.tracing.endpoint != default.tracing.endpoint {
-        keys.push("tracing.endpoint");
     }
     if config.health.cache != default.health.cache {
         keys.push("health.cache");

@@ -35,20 +35,27 @@
 //! re-exported: [`event`], [`cache`], [`database`], [`registry`], [`health`], [`config`], [`policy`], [`service`].
 
 mod app;
+mod callers;
 mod connect;
 mod patience;
 pub mod prelude;
 #[cfg(feature = "http")]
 mod registration;
 mod run;
+#[cfg(any(feature = "http", feature = "grpc"))]
+mod servers;
 mod wiring;
 
 pub use cqi_core::{
     Code, Error, Kind, Result, Timestamp, auth, cache, config, database, domain_event, error, event, health,
     name, observe, policy, registry, secret, service, trace,
 };
+#[cfg(feature = "grpc")]
+pub use cqi_grpc as grpc;
 #[cfg(feature = "http")]
 pub use cqi_http as http;
+#[cfg(feature = "jwt")]
+pub use cqi_jwt as jwt;
 #[cfg(feature = "kafka")]
 pub use cqi_kafka as kafka;
 #[cfg(feature = "nats")]

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use cqi_core::{Error, Result};
+use cqi_core::{Error, Result, tls::TlsOptions};
+
+use crate::{
+    AuthOptions, ClientIpHeader, CorsOptions, Network, RateLimit, SecurityHeaders,
+    layers::{Cors, Fixed},
+};
 
 /// Address and limits of one server (ML-HTTP-4). The defaults are safe against slow and greedy clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +16,15 @@ pub struct HttpOptions {
     pub host: String,
     /// The port; 0 takes a free one. Default 8080.
     pub port: u16,
+    /// Certificate and key. Default none: no TLS, as behind a proxy that ends it.
+    pub tls: Option<TlsOptions>,
+    /// How long a TLS handshake may take, also that of a silent connection. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// The proxies that may say where a request comes from, and as whom. Default none: `X-Forwarded-*`, `Forwarded`,
+    /// `X-Real-IP` and `X-User-Id` are removed from every request.
+    pub trusted_proxies: Vec<Network>,
+    /// Where these proxies write the client's address. Default `X-Forwarded-For`.
+    pub client_ip_header: ClientIpHeader,
     /// How long a request's head may take, also the first one of a silent connection. Default 10 s.
     pub header_timeout: Duration,
     /// How long a handler may take until its response's head. Default 30 s. The handler is dropped then, so what must
@@ -30,8 +44,30 @@ pub struct HttpOptions {
     pub max_header_bytes: usize,
     /// The most header lines of a request. Default 100.
     pub max_headers: usize,
+    /// Whether bodies with a `Content-Encoding` are let through, encoded as they are. Default off: they are answered with
+    /// 415, since what they decode to has no bound (H-09).
+    pub encoded_bodies: bool,
+    /// The most requests at the same time, over all connections; further ones are answered with 503 and `Retry-After`.
+    /// The probes are exempt. Default 10,000.
+    pub max_in_flight: usize,
+    /// How many requests one client may send. The probes are exempt. Default no limit; for single routes there is
+    /// [`limit_rate`](crate::limit_rate).
+    pub rate_limit: Option<RateLimit>,
+    /// Which pages of other origins may call. Default none.
+    pub cors: Option<CorsOptions>,
+    /// Headers for browsers. Default on.
+    pub security_headers: Option<SecurityHeaders>,
+    /// Whether larger bodies of text and data are compressed with gzip for a client that accepts it. Default off: where
+    /// an answer holds a secret beside something that an attacker chose, its length tells about the secret (BREACH).
+    pub compression: bool,
+    /// Who is served without a credential, and how often one may be wrong. Takes effect with
+    /// [`HttpServer::auth`](crate::HttpServer::auth).
+    pub auth: AuthOptions,
     /// The most open connections; further ones wait in the kernel's queue. Default 10,000.
     pub max_connections: usize,
+    /// The most open connections of one client, which is an IPv4 address or an IPv6 /64; further ones are closed at
+    /// once. Trusted proxies may have any number. Default 1,000.
+    pub max_connections_per_client: usize,
     /// The most requests at the same time on one HTTP/2 connection. Default 100.
     pub max_concurrent_streams: u32,
 }
@@ -41,6 +77,10 @@ impl Default for HttpOptions {
         Self {
             host: "0.0.0.0".to_owned(),
             port: 8080,
+            tls: None,
+            handshake_timeout: Duration::from_secs(10),
+            trusted_proxies: Vec::new(),
+            client_ip_header: ClientIpHeader::default(),
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
@@ -50,7 +90,15 @@ impl Default for HttpOptions {
             max_body_bytes: 2 * 1024 * 1024,
             max_header_bytes: 32 * 1024,
             max_headers: 100,
+            encoded_bodies: false,
+            max_in_flight: 10_000,
+            rate_limit: None,
+            cors: None,
+            security_headers: Some(SecurityHeaders::default()),
+            compression: false,
+            auth: AuthOptions::default(),
             max_connections: 10_000,
+            max_connections_per_client: 1_000,
             max_concurrent_streams: 100,
         }
     }
@@ -72,6 +120,7 @@ impl HttpOptions {
     /// `InvalidInput` listing every faulty field with its rule.
     pub fn validate(&self) -> Result<()> {
         let durations = [
+            ("handshake_timeout", self.handshake_timeout),
             ("header_timeout", self.header_timeout),
             ("request_timeout", self.request_timeout),
             ("body_timeout", self.body_timeout),
@@ -82,7 +131,9 @@ impl HttpOptions {
         let counts = [
             ("max_body_bytes", self.max_body_bytes),
             ("max_headers", self.max_headers),
+            ("max_in_flight", self.max_in_flight),
             ("max_connections", self.max_connections),
+            ("max_connections_per_client", self.max_connections_per_client),
             ("max_concurrent_streams", self.max_concurrent_streams as usize),
         ];
         let mut faults: Vec<String> = durations
@@ -98,6 +149,19 @@ impl HttpOptions {
         if self.host.is_empty() {
             faults.push("host must not be empty".to_owned());
         }
+        faults.extend(self.auth.faults());
+        if let Some(fault) = self.rate_limit.and_then(|limit| limit.fault()) {
+            faults.push(format!("rate_limit {fault}"));
+        }
+        let cors = self.cors.as_ref().and_then(|cors| Cors::new(cors).err());
+        let headers = self.security_headers.as_ref();
+        let headers = headers.and_then(|headers| Fixed::new(headers, true).err());
+        faults.extend(
+            [cors, headers]
+                .into_iter()
+                .flatten()
+                .map(|error| error.message().to_owned()),
+        );
         if faults.is_empty() {
             return Ok(());
         }

@@ -12,26 +12,24 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::{Json, stack::Routine};
 
+/// Where the probes are.
+pub(crate) const PATHS: [&str; 4] = ["/health", "/health/live", "/health/ready", "/health/startup"];
+
 /// The probes of a container runtime or a load balancer: `/health/live`, `/health/ready`, `/health/startup` (HLT-4, 5,
-/// ML-HLT-4). Each answers 200 or 503 with a [`Report`] as JSON.
+/// ML-HLT-4), and `/health`, which is the same as `/health/ready`. Each answers 200 or 503, and with `{"status":
+/// "healthy"}` or `{"status": "unhealthy"}` only: what is wrong with what is not for the public (H-23).
 pub fn probe_router(health: &Health) -> Router {
-    let live = health.clone();
+    let bare: fn(Report) -> Report = |mut report| {
+        report.checks.clear();
+        report
+    };
     let ready = health.clone();
-    let startup = health.clone();
-    Router::new()
-        .route("/health/live", get(|| async move { answer(&live.live()) }))
-        .route(
-            "/health/ready",
-            get(|| async move { answer(&ready.ready().await) }),
-        )
-        .route(
-            "/health/startup",
-            get(|| async move { answer(&startup.startup().await) }),
-        )
+    let route = get(move || async move { answer(&bare(ready.ready().await)) });
+    probes(health, bare).route("/health", route)
 }
 
-/// What operators look at, for a listener that the public does not reach (H-23): the probes, `/health` with every
-/// check in detail (ML-HLT-2), and at `metrics_path` what `render` gives, in the text format of Prometheus.
+/// What operators look at, for a listener that the public does not reach (H-23): the probes with their checks (HLT-7),
+/// `/health` with every check in detail (ML-HLT-2), and at `metrics_path` what `render` gives, in the text format of Prometheus.
 ///
 /// `render` must not block.
 ///
@@ -50,9 +48,27 @@ pub fn admin_router(
         let text = render();
         async move { ([(header::CONTENT_TYPE, content_type)], Extension(Routine), text) }
     };
-    probe_router(health)
+    probes(health, |report| report)
         .route("/health", get(|| async move { answer(&all.report().await) }))
         .route(metrics_path, get(metrics))
+}
+
+/// The three probes, each report as `shown`.
+fn probes(health: &Health, shown: fn(Report) -> Report) -> Router {
+    let (live, ready, startup) = (health.clone(), health.clone(), health.clone());
+    Router::new()
+        .route(
+            "/health/live",
+            get(move || async move { answer(&shown(live.live())) }),
+        )
+        .route(
+            "/health/ready",
+            get(move || async move { answer(&shown(ready.ready().await)) }),
+        )
+        .route(
+            "/health/startup",
+            get(move || async move { answer(&shown(startup.startup().await)) }),
+        )
 }
 
 fn answer(report: &Report) -> Response {

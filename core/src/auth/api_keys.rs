@@ -6,18 +6,21 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{AuthContext, AuthType, Verifier, refused};
+use super::{AuthContext, AuthType, MAX_CREDENTIAL, Verifier, refused};
 use crate::{Error, Result, secret::Secret};
 
 /// The shortest key that is accepted, in bytes.
 const MIN_KEY: usize = 16;
+/// The fewest different characters of a key: a random one of 16 hexadecimal digits has fewer once in two million.
+const MIN_VARIETY: usize = 5;
 /// The longest name of a key, in bytes.
 const MAX_NAME: usize = 64;
 
 type Hash = [u8; 32];
 
 /// A set of API keys, any of which is accepted (AUTH-4). Only their SHA-256 hashes are kept: enough for keys of high
-/// entropy, too weak for passwords.
+/// entropy, too weak for passwords. Keys should be random, for example 32 hexadecimal digits. An entry may be the hash
+/// itself, `sha256:` and 64 hexadecimal digits, so that configuration holds no key: `printf %s "$KEY" | sha256sum`.
 ///
 /// A key is found by its hash, and hashes are compared in constant time, so an answer's time says nothing about the
 /// keys.
@@ -37,11 +40,13 @@ pub struct ApiKeys {
 }
 
 impl ApiKeys {
-    /// Reads `key` and `name:key` entries. A name may have several keys, so that they can be changed one by one.
+    /// Reads entries `key` and `name:key`, either with `sha256:` and the key's hash in place of the key. A name may have
+    /// several keys, so that they can be changed one by one. A key without a name has no colon.
     ///
     /// # Errors
-    /// `InvalidInput`, naming the entry by its position and never showing it, for a key shorter than 16 bytes or with
-    /// characters other than visible ASCII, a name that is not 1 to 64 of `[A-Za-z0-9._-]`, and a key given twice.
+    /// `InvalidInput`, naming the entry by its position and never showing it, for a key that is shorter than 16 bytes, longer
+    /// than [`MAX_CREDENTIAL`], has fewer than 5 different characters or others than visible ASCII, a hash that is none, a
+    /// name that is not 1 to 64 of `[A-Za-z0-9._-]`, and a key given twice.
     pub fn parse(entries: impl IntoIterator<Item = Secret>) -> Result<Self> {
         let mut names = HashMap::new();
         for (position, entry) in entries.into_iter().enumerate() {
@@ -50,21 +55,51 @@ impl ApiKeys {
                     .with_operation("auth.api_keys")
             };
             let (name, key) = match entry.expose().split_once(':') {
-                Some((name, key)) => (Some(name), key),
-                None => (None, entry.expose()),
+                Some((name, key)) if name != HASHED => (Some(name), key),
+                _ => (None, entry.expose()),
             };
-            if key.len() < MIN_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(wrong("must be at least 16 visible ASCII characters"));
-            }
             if name.is_some_and(|name| !is_name(name)) {
                 return Err(wrong("must have a name of 1 to 64 characters of [A-Za-z0-9._-]"));
             }
-            if names.insert(hash(key), name.map(Box::from)).is_some() {
+            let hash = match key.split_once(':') {
+                Some((HASHED, digits)) => parse_hash(digits)
+                    .ok_or_else(|| wrong("must have 64 hexadecimal digits after sha256:"))?,
+                _ if is_key(key) => hash(key),
+                _ => {
+                    return Err(wrong(
+                        "must be at least 16 visible ASCII characters, 5 of them different",
+                    ));
+                }
+            };
+            if names.insert(hash, name.map(Box::from)).is_some() {
                 return Err(wrong("was given before"));
             }
         }
         Ok(Self { names })
     }
+}
+
+/// What stands before the hash of a key.
+const HASHED: &str = "sha256";
+
+fn is_key(key: &str) -> bool {
+    let mut seen = [false; 256];
+    key.bytes().for_each(|byte| seen[usize::from(byte)] = true);
+    (MIN_KEY..=MAX_CREDENTIAL).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic())
+        && seen.into_iter().filter(|seen| *seen).count() >= MIN_VARIETY
+}
+
+fn parse_hash(digits: &str) -> Option<Hash> {
+    let mut hash = Hash::default();
+    let pairs = digits.as_bytes().chunks_exact(2);
+    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(pairs) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
 }
 
 fn is_name(name: &str) -> bool {
@@ -79,6 +114,10 @@ fn hash(key: &str) -> Hash {
 #[async_trait]
 impl Verifier for ApiKeys {
     async fn verify(&self, credential: &Secret) -> Result<AuthContext> {
+        // No key is longer; hashing more would only serve whoever sends it.
+        if credential.expose().len() > MAX_CREDENTIAL {
+            return Err(refused());
+        }
         let given = hash(credential.expose());
         let (known, name) = self.names.get_key_value(&given).ok_or_else(refused)?;
         if !bool::from(known.ct_eq(&given)) {
@@ -139,11 +178,43 @@ mod tests {
             "0123456789ABCDEF",
             "0123456789аbcdef",
             "x",
+            " 0123456789abcdef",
+            "0123456789abcdef\n",
+            "0123456789abcdef\0",
+            ":0123456789abcdef",
+            &KEY.repeat(1000),
         ];
         for key in nearly {
             let error = keys.verify(&key.into()).await.unwrap_err();
             assert_eq!(error.to_string(), refused().to_string(), "{key}");
         }
+    }
+
+    /// The SHA-256 of [`KEY`], by another program.
+    const KEY_HASH: &str = "sha256:9f9f5111f7b27a781f1f1ddde5ebc2dd2b796bfc7365c9c28b548e564176929f";
+
+    #[tokio::test]
+    async fn a_21_a_key_may_be_given_as_its_hash_which_is_no_key_itself() {
+        let named = format!("billing:{}", KEY_HASH.replace("9f9f", "9F9F"));
+        for (entry, service) in [(KEY_HASH, None), (named.as_str(), Some("billing"))] {
+            let keys = keys(&[entry]).unwrap();
+            assert_eq!(
+                keys.verify(&KEY.into()).await.unwrap().service_id.as_deref(),
+                service
+            );
+            for wrong in [entry, KEY_HASH, KEY_HASH.trim_start_matches("sha256:")] {
+                assert!(
+                    keys.verify(&wrong.into()).await.unwrap_err().is_unauthorized(),
+                    "{wrong}"
+                );
+            }
+        }
+        assert!(
+            keys(&[KEY, KEY_HASH])
+                .unwrap_err()
+                .to_string()
+                .contains("given before")
+        );
     }
 
     #[test]
@@ -154,6 +225,13 @@ mod tests {
             ":0123456789abcdef",
             "na me:0123456789abcdef",
             "0123456789\tabcdef",
+            "aaaaaaaaaaaaaaaa",
+            "name:abababababababab",
+            &KEY.repeat(600),
+            "sha256:0123456789abcdef",
+            &KEY_HASH[..70],
+            &KEY_HASH.replace('f', "g"),
+            &format!("a:b:{}", &KEY_HASH[7..]).replace('f', "é"),
             KEY,
         ] {
             let error = keys(&[KEY, bad]).unwrap_err().to_string();

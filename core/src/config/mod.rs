@@ -76,9 +76,9 @@ pub use self::{
     keys::Keys,
     loader::{Loaded, Loader, load, must_load},
     sections::{
-        AuthConfig, CacheConfig, Config, DatabaseConfig, EventBusConfig, HealthConfig, LogConfig, LogFilter,
-        LogFormat, MetricsConfig, RegistryConfig, RestartPolicy, RetryConfig, RunnerConfig, ServerConfig,
-        StartupConfig, StreamConfig, TracingConfig,
+        AuthConfig, CacheConfig, Config, DatabaseConfig, EventBusConfig, GrpcConfig, HealthConfig, LogConfig,
+        LogFilter, LogFormat, MetricsConfig, RegistryConfig, RestartPolicy, RetryConfig, RunnerConfig,
+        ServerConfig, StartupConfig, StreamConfig, TracingConfig,
     },
     source::{Settings, Source},
     url::ConnectionUrl,

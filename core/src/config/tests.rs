@@ -207,8 +207,8 @@ fn c_10_sections_are_checked_across_their_fields() {
             "database.url",
             "database.min_connections",
             "registry.ttl",
-            "auth.issuer",
-            "auth.audience",
+            "auth.jwt_issuer",
+            "auth.jwt_audience",
             "auth.api_keys",
             "retry.max",
             "metrics.port"

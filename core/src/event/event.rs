@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{EventId, Headers, Payload};
-use crate::{Error, Result, name::Topic};
+use super::{EventId, Headers, Payload, header};
+use crate::{Error, Result, name::Topic, secret::Secret};
 
 /// The longest key, in bytes.
 const MAX_KEY: usize = 512;
@@ -120,6 +120,33 @@ impl Event {
     pub fn with_protocol_header(mut self, name: &str, value: &str) -> Result<Self> {
         Arc::make_mut(&mut self.0).headers.insert_protocol(name, value)?;
         Ok(self)
+    }
+
+    /// This event without a header; the name's case does not matter.
+    pub fn without_header(mut self, name: &str) -> Self {
+        if self.headers().get(name).is_some() {
+            Arc::make_mut(&mut self.0).headers.remove(name);
+        }
+        self
+    }
+
+    /// This event with a credential, as `authorization: Bearer …`, for consumers with the layer
+    /// [`Authenticate`](super::middleware::Authenticate) (AUTH-11).
+    ///
+    /// Nothing is attached unless it is asked for here: the broker stores the credential with the event, for everybody who
+    /// may read the topic, for as long as it keeps the event. A token must still be valid when the event is handled, late
+    /// repetitions included.
+    ///
+    /// # Errors
+    /// `InvalidInput`, which does not show it, unless it is 1 to 4089 visible ASCII characters.
+    pub fn with_credential(self, credential: &Secret) -> Result<Self> {
+        let credential = credential.expose();
+        if credential.is_empty() || !credential.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::invalid_input(
+                "a credential must be visible ASCII characters",
+            ));
+        }
+        self.with_header(header::AUTHORIZATION, &format!("Bearer {credential}"))
     }
 
     /// This event with the service it comes from.
@@ -304,6 +331,29 @@ mod tests {
                 .unwrap_err()
                 .is_invalid_input()
         );
+    }
+
+    #[test]
+    fn auth_11_a_credential_is_attached_when_asked_for_and_never_shown() {
+        let event = builder().build().unwrap();
+        assert!(event.headers().is_empty());
+        let with = event.clone().with_credential(&"canary".into()).unwrap();
+        assert_eq!(with.headers().get("authorization"), Some("Bearer canary"));
+        assert!(!format!("{with:?}").contains("canary"));
+        assert!(with.without_header("Authorization").headers().is_empty());
+        for bad in [
+            "",
+            "canary canary",
+            "canary\r\n",
+            "canaryé",
+            &"canary".repeat(1000),
+        ] {
+            let error = event.clone().with_credential(&bad.into()).unwrap_err();
+            assert!(
+                error.is_invalid_input() && !format!("{error:?}").contains("canary"),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

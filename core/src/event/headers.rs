@@ -69,6 +69,11 @@ impl Headers {
         Err(refused(why, name))
     }
 
+    /// Takes a header away, if it is there; the name's case does not matter.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|(own, _)| !own.eq_ignore_ascii_case(name));
+    }
+
     /// The value of a header; the name's case does not matter.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
@@ -121,6 +126,9 @@ mod tests {
         headers.insert("Tenant", "a").unwrap();
         headers.insert("tenant", "é b").unwrap();
         assert_eq!((headers.len(), headers.get("TENANT")), (1, Some("é b")));
+        headers.remove("Tenant");
+        headers.remove("other");
+        assert!(headers.is_empty());
     }
 
     #[test]

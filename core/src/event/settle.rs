@@ -15,8 +15,10 @@
 use super::{Delivery, Event, EventBus, Redelivery};
 use crate::{Code, Error, Result, name::Topic, observe::Observation, observe::Observer, policy::Retry};
 
-/// Headers of a dead-lettered event.
+/// Headers that mean something to cqi; all but the first are those of a dead-lettered event.
 pub mod header {
+    /// The credential of whoever published the event: `Bearer …`. A dead letter has none.
+    pub const AUTHORIZATION: &str = "authorization";
     /// The topic it came from.
     pub const TOPIC: &str = "cqi-topic";
     /// The consumer group that gave up.
@@ -125,6 +127,8 @@ fn dead_letter(event: &Event, target: Topic, group: &str, attempts: u32, error: 
     text.truncate(text.floor_char_boundary(1024));
     event
         .clone()
+        // Dead letters are kept long and read by many.
+        .without_header(header::AUTHORIZATION)
         .with_protocol_header(header::TOPIC, event.topic().as_str())?
         .with_protocol_header(header::GROUP, group)?
         .with_protocol_header(header::ATTEMPTS, &attempts.to_string())?

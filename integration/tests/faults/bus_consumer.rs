@@ -2,7 +2,7 @@
 
 use std::{os::unix::process::ExitStatusExt as _, path::Path, sync::Arc, time::Duration};
 
-use cqi_core::database::{Database, Executor, ExecutorExt, SqliteDatabase, SqliteOptions, sql};
+use cqi_core::database::{Database, Executor, ExecutorExt, SqliteDatabase, SqliteOptions, TxOptions, sql};
 use cqi_testkit::eventually;
 use tokio::time::Instant;
 
@@ -63,18 +63,14 @@ impl Tables {
         rows.iter().map(|row| row.get("event_id").unwrap()).collect()
     }
 
-    /// Pauses a worker where it does not hold the tables' lock: nobody else could write until it went on.
+    /// Pauses a worker while it cannot hold the tables' lock, because we do: nobody else could write until it went on.
     async fn pause(&self, worker: &Worker) {
-        let end = Instant::now() + LIMIT;
-        loop {
-            worker.pause();
-            let takes_the_lock = sql("DELETE FROM effects WHERE event_id = ''");
-            match self.database.execute(takes_the_lock).await {
-                Ok(_) => return,
-                Err(locked) => assert!(Instant::now() < end, "the tables stay locked: {locked}"),
-            }
-            worker.resume();
-        }
+        let lock = self.database.begin(TxOptions::default()).await.unwrap();
+        lock.execute(sql("DELETE FROM effects WHERE event_id = ''"))
+            .await
+            .unwrap();
+        worker.pause();
+        lock.rollback().await.unwrap();
     }
 
     /// Waits until this many events have had their effect; gives how long that took.

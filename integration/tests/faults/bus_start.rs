@@ -8,7 +8,7 @@ use tokio::{task::block_in_place, time::Instant};
 
 use crate::{
     harness::{Broker, Tune, on_each_broker},
-    support::Quickstart,
+    support::{Process, Program},
 };
 
 on_each_broker! {
@@ -54,10 +54,10 @@ async fn waits(broker: Broker) {
         ("CQI_STARTUP_WAIT", "120s"),
         ("CQI_EVENT_BUS_CONNECTION_TIMEOUT", "2s"),
     ];
-    let service = Quickstart::spawn(&settings);
+    let service = Process::spawn(Program::Quickstart, &settings);
     let line = service.line_with("waiting for what cannot be reached").await;
     assert_eq!(line["port"], "event_bus", "{line}");
-    let is_ready = |service: &Quickstart| service.log().iter().any(|line| line["message"] == "start: ready");
+    let is_ready = |service: &Process| service.log().iter().any(|line| line["message"] == "start: ready");
     assert!(!is_ready(&service));
     block_in_place(|| server.start());
     let there = Instant::now();

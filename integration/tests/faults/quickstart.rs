@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Broker, has_python, on_each_broker, python, scale},
-    support::{Client, Quickstart, ask, position, post, until},
+    harness::{Broker, on_each_broker, scale},
+    support::{Client, Process, Program, ask, has_python, position, post, python, until},
 };
 
 on_each_broker! {
@@ -56,8 +56,8 @@ impl Servers {
     }
 
     /// The quickstart on them. Nothing but addresses is set.
-    async fn quickstart(&self) -> Quickstart {
-        Quickstart::start(&[
+    async fn quickstart(&self) -> Process {
+        Process::quickstart(&[
             ("CQI_EVENT_BUS_URL", self.broker.url()),
             ("CQI_CACHE_URL", self.redis.url()),
             ("CQI_REGISTRY_URL", self.redis.url()),
@@ -319,11 +319,14 @@ async fn terminated_at_start(broker: Broker) {
         .local_addr()
         .unwrap();
     let url = format!("{}://{nobody}", broker.kind());
-    let service = Quickstart::spawn(&[
-        ("CQI_EVENT_BUS_URL", url.as_str()),
-        ("CQI_STARTUP_WAIT", "120s"),
-        ("CQI_EVENT_BUS_CONNECTION_TIMEOUT", "1s"),
-    ]);
+    let service = Process::spawn(
+        Program::Quickstart,
+        &[
+            ("CQI_EVENT_BUS_URL", url.as_str()),
+            ("CQI_STARTUP_WAIT", "120s"),
+            ("CQI_EVENT_BUS_CONNECTION_TIMEOUT", "1s"),
+        ],
+    );
     service.line_with("waiting for what cannot be reached").await;
     let asked = Instant::now();
     service.terminate();

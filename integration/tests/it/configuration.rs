@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     startup::{failed, one_line},
-    support::Quickstart,
+    support::{Process, Program},
 };
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn cfg_4_all_errors_of_a_file_are_named_with_the_file() {
 
 #[tokio::test]
 async fn the_command_line_is_checked_and_helps() {
-    let run = |args: &'static [&'static str]| Quickstart::command(&[], args).ended();
+    let run = |args: &'static [&'static str]| Process::command(Program::Quickstart, &[], args).ended();
     let help = run(&["--help"]).await;
     assert_eq!(help.code, Some(0));
     for variable in [
@@ -93,7 +93,7 @@ async fn cfg_13_variables_win_over_the_file_and_the_file_over_the_program() {
         "service_name = \"ledger\"\n[server]\nport = 1\nmax_body_bytes = 10\n",
     )
     .unwrap();
-    let service = Quickstart::start(&[("CQI_CONFIG", file.to_str().unwrap())]).await;
+    let service = Process::quickstart(&[("CQI_CONFIG", file.to_str().unwrap())]).await;
     let ready = service.line_with("start: ready").await;
     assert_eq!(ready["service_name"], "ledger");
     let address: SocketAddr = service.http();

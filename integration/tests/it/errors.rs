@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::support::{Answer, Client, Quickstart, ask};
+use crate::support::{Answer, Client, Process, ask};
 
 const LONGEST: usize = 64;
 
 #[tokio::test]
 async fn err_9_what_is_wrong_with_a_position_is_answered_with_400() {
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     let long = "x".repeat(LONGEST + 1);
     let cases = [
         ("no JSON", "{\"portfolio_id\":".to_owned()),
@@ -65,7 +65,7 @@ async fn err_9_what_is_wrong_with_a_position_is_answered_with_400() {
 
 #[tokio::test]
 async fn err_9_what_is_not_there_and_not_allowed() {
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     let mut client = Client::connect(service.http()).await.unwrap();
     for path in [
         "/api/positions/p/none",
@@ -120,7 +120,7 @@ async fn err_9_what_is_not_there_and_not_allowed() {
 #[tokio::test]
 async fn ml_http_4_an_oversized_body_is_answered_with_413_with_and_without_a_length() {
     let limit = 1000;
-    let service = Quickstart::start(&[("CQI_SERVER_MAX_BODY_BYTES", &limit.to_string())]).await;
+    let service = Process::quickstart(&[("CQI_SERVER_MAX_BODY_BYTES", &limit.to_string())]).await;
     let spaces = |count| " ".repeat(count);
     let fits = body("\"p\"", "\"a\"", "\"1\"");
 

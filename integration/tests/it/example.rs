@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Quickstart, ask, position, post, summary};
+use crate::support::{Client, Process, ask, position, post, summary};
 
 #[tokio::test]
 async fn the_calls_of_the_readme_answer_as_printed() {
     let calls = calls_of_the_readme();
     assert_eq!(calls.len(), 3, "{calls:?}");
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     for (path, body, printed) in calls {
         let request = match &body {
             Some(body) => post(body),
@@ -55,7 +55,7 @@ fn calls_of_the_readme() -> Vec<(String, Option<Value>, String)> {
 
 #[tokio::test]
 async fn a_change_is_read_at_once_and_counted_once() {
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     let mut client = Client::connect(service.http()).await.unwrap();
     for quantity in ["1", "-2.50", "0.0000000001"] {
         let answer = client.request(post(&position("p", "a", quantity))).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_change_is_read_at_once_and_counted_once() {
 
 #[tokio::test]
 async fn ids_of_any_script_come_back_as_they_were_sent() {
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     let mut client = Client::connect(service.http()).await.unwrap();
     for (id, path) in [
         ("a b", "a%20b"),

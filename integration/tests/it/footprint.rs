@@ -1,6 +1,6 @@
 //! What a service costs that does nothing.
 
-use crate::support::{Quickstart, ask, position, post};
+use crate::support::{Process, ask, position, post};
 
 /// In KiB.
 const LIMIT: u64 = 30 * 1024;
@@ -8,7 +8,7 @@ const LIMIT: u64 = 30 * 1024;
 /// The memory of a service at rest. A build without optimisation is larger: there it is only printed.
 #[tokio::test]
 async fn a_service_at_rest_takes_less_than_30_mib() {
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     ask(service.http(), post(&position("p", "a", 1))).await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
     let value = |name: &str| {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Quickstart, Tables, database_folder, position, post, summary};
+use crate::support::{Client, Process, Tables, database_folder, position, post, summary};
 
 const CONNECTIONS: usize = 50;
 const POSTS_EACH: usize = 200;
@@ -15,7 +15,7 @@ const ASSETS_EACH: usize = 20;
 async fn bus_1_ten_thousand_changes_add_up() {
     let folder = database_folder();
     let file = folder.path().join("positions.db");
-    let service = Quickstart::start_on(
+    let service = Process::quickstart_on(
         &file,
         &[("LOG_LEVEL", "warn,cqi_http::server=info,cqi_core::service=info")],
     )

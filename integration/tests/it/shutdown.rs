@@ -9,7 +9,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Quickstart, Tables, database_folder, position, post, until};
+use crate::support::{Client, Process, Tables, database_folder, position, post, until};
 
 const KEEPING: usize = 20;
 const RECONNECTING: usize = 4;
@@ -33,7 +33,7 @@ async fn f_life_01_a_shutdown_under_load_loses_nothing() {
     let folder = database_folder();
     let file = folder.path().join("positions.db");
     let settings = [("LOG_LEVEL", QUIET), ("CQI_SERVER_SHUTDOWN_TIMEOUT", "20s")];
-    let service = Quickstart::start_on(&file, &settings).await;
+    let service = Process::quickstart_on(&file, &settings).await;
     let accepted = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
     for number in 0..KEEPING + RECONNECTING {
@@ -84,7 +84,7 @@ async fn f_life_01_a_shutdown_under_load_loses_nothing() {
     assert_eq!(tables.summarised_assets, i64::try_from(expected.len()).unwrap());
 
     // A new process on the same file tells the same.
-    let service = Quickstart::start_on(&file, &settings).await;
+    let service = Process::quickstart_on(&file, &settings).await;
     let mut client = Client::connect(service.http()).await.unwrap();
     for (portfolio, asset, quantity) in expected {
         let answer = client

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::{Client, Quickstart, ask};
+use crate::support::{Client, Process, ask};
 
 const HALF_A_BODY: &str = "POST /api/positions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
                            content-length: 100\r\n\r\n{\"portfolio_id\":";
 
 #[tokio::test]
 async fn f_life_02_idle_silent_and_slow_clients_do_not_hold_the_process() {
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     let mut idle = Client::connect(service.http()).await.unwrap();
     assert_eq!(idle.get("/health/live").await.unwrap().status, 200);
     let mut silent = Client::connect(service.http()).await.unwrap();
@@ -37,7 +37,7 @@ async fn f_life_02_idle_silent_and_slow_clients_do_not_hold_the_process() {
 
 #[tokio::test]
 async fn f_life_02_a_request_that_never_completes_is_cut_in_time_and_named() {
-    let service = Quickstart::start(&[("CQI_SERVER_SHUTDOWN_TIMEOUT", "3s")]).await;
+    let service = Process::quickstart(&[("CQI_SERVER_SHUTDOWN_TIMEOUT", "3s")]).await;
     let mut half = Client::connect(service.http()).await.unwrap();
     half.send(HALF_A_BODY).await.unwrap();
     ask(service.http(), "GET /health/live HTTP/1.1\r\nhost: test\r\n\r\n").await;
@@ -57,7 +57,7 @@ async fn f_life_02_a_request_that_never_completes_is_cut_in_time_and_named() {
 
 #[tokio::test]
 async fn f_life_03_a_second_signal_ends_the_drain_at_once() {
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     let mut half = Client::connect(service.http()).await.unwrap();
     half.send(HALF_A_BODY).await.unwrap();
     ask(service.http(), "GET /health/live HTTP/1.1\r\nhost: test\r\n\r\n").await;

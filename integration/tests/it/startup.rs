@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Ended, Quickstart};
+use crate::support::{Ended, Process, Program};
 
 const CANARY: &str = "canary-7f3a";
 
@@ -68,7 +68,7 @@ async fn f_bus_08_a_server_that_cannot_be_reached_is_named_in_one_line_without_i
 
 /// Starts one that must end by itself with this code, having said no secret.
 pub(crate) async fn failed(settings: &[(&str, &str)], code: i32) -> Ended {
-    let ended = Quickstart::spawn(settings).ended().await;
+    let ended = Process::spawn(Program::Quickstart, settings).ended().await;
     assert_eq!(ended.code, Some(code), "{settings:?}: {}", ended.said());
     assert!(!ended.said().contains("canary"), "{settings:?}: {}", ended.said());
     ended

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::{Client, Quickstart, ask, position, post, until};
+use crate::support::{Client, Process, ask, position, post, until};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
 #[tokio::test]
 async fn hlt_4_readiness_ends_before_requests_do() {
-    let service = Quickstart::start(&[("CQI_SERVER_SHUTDOWN_DELAY", "2s")]).await;
+    let service = Process::quickstart(&[("CQI_SERVER_SHUTDOWN_DELAY", "2s")]).await;
     let mut client = Client::connect(service.http()).await.unwrap();
     let mut operator = Client::connect(service.admin()).await.unwrap();
     for path in ["/health/live", "/health/ready", "/health/startup"] {
@@ -44,7 +44,7 @@ async fn hlt_4_readiness_ends_before_requests_do() {
 
 #[tokio::test]
 async fn ml_test_7_metric_log_line_and_event_of_one_request_agree() {
-    let service = Quickstart::start(&[("LOG_LEVEL", "debug")]).await;
+    let service = Process::quickstart(&[("LOG_LEVEL", "debug")]).await;
     let request = post(&position("p", "a", 1));
     let header = format!("\r\ntraceparent: 00-{TRACE}-b7ad6b7169203331-01\r\n");
     let answer = ask(service.http(), request.replacen("\r\n", &header, 1)).await;
@@ -94,7 +94,7 @@ async fn ml_test_7_metric_log_line_and_event_of_one_request_agree() {
 
 #[tokio::test]
 async fn met_5_routes_are_labelled_by_template_and_methods_are_few() {
-    let service = Quickstart::start(&[]).await;
+    let service = Process::quickstart(&[]).await;
     let mut client = Client::connect(service.http()).await.unwrap();
     for n in 0..20 {
         client.get(&format!("/api/positions/p/{n}")).await.unwrap();
@@ -189,7 +189,7 @@ impl Metrics {
     }
 }
 
-async fn scrape(service: &Quickstart) -> Metrics {
+async fn scrape(service: &Process) -> Metrics {
     let answer = ask(service.admin(), "GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n").await;
     assert_eq!(answer.status, 200);
     assert!(

@@ -9,10 +9,14 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::connection::{self, Streams};
-use crate::HttpOptions;
+use super::{
+    caps::PerClient,
+    connection::{self, Shared, Streams},
+};
+use crate::{HttpOptions, client_ip::Proxies};
 
 /// The pauses after a failed accept, when the process has no file descriptors left for example (F-NET-05).
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -22,6 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
+    tls: Option<TlsAcceptor>,
     options: Arc<HttpOptions>,
     lifecycle: Lifecycle,
 ) -> Result<()> {
@@ -31,21 +36,32 @@ pub(super) async fn serve(
     };
     // Ends the requests of HTTP/2 connections also when this future is dropped.
     let _cut = streams.cut.clone().drop_guard();
-    let drain = CancellationToken::new();
     let mut connections = JoinSet::new();
-    let builder = connection::builder(&options, streams.clone());
+    let shared = Shared {
+        router,
+        builder: connection::builder(&options, streams.clone()),
+        options: Arc::clone(&options),
+        tls,
+        drain: CancellationToken::new(),
+    };
+    let (per_client, proxies) = (PerClient::default(), Proxies::of(&options));
     let open = |connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr| {
+        // Many clients share a proxy's address.
+        let most = if proxies.trusts(peer.ip()) {
+            usize::MAX
+        } else {
+            options.max_connections_per_client
+        };
+        let Some(counted) = per_client.admit(peer.ip(), most) else {
+            return tracing::debug!(%peer, "closed: too many connections of this client");
+        };
         // Without it, small responses could wait for the client's acknowledgement. It fails on dead sockets only.
         let _ = stream.set_nodelay(true);
-        let (router, builder) = (router.clone(), builder.clone());
-        connections.spawn(connection::serve(
-            stream,
-            peer,
-            router,
-            builder,
-            Arc::clone(&options),
-            drain.clone(),
-        ));
+        let served = connection::serve(stream, peer, shared.clone());
+        connections.spawn(async move {
+            served.await;
+            drop(counted);
+        });
     };
     let mut pause = FIRST_PAUSE;
     let mut resume = Instant::now();
@@ -86,7 +102,7 @@ pub(super) async fn serve(
         }
     }
     drop(listener);
-    drain.cancel();
+    shared.drain.cancel();
     finish(connections, streams, options.shutdown_grace).await
 }
 

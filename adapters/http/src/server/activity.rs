@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -13,7 +13,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
@@ -33,10 +32,15 @@ pub(super) struct Activity {
     idle: AtomicU64,
     write_blocked: AtomicU64,
     draining: AtomicU64,
+    /// The beginning of the last head of HTTP/1 as it came, for what hyper does not show.
+    head: Mutex<Vec<u8>>,
 }
 
+/// The most bytes of a head that are kept.
+const KEPT_HEAD: usize = 4096;
+
 /// How long a connection that has no request lives on in a drain, for a request already on its way.
-const LINGER: Duration = Duration::from_millis(500);
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// Why a connection is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,7 @@ impl Activity {
             idle: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
             draining: AtomicU64::new(0),
+            head: Mutex::default(),
         })
     }
 
@@ -116,7 +121,9 @@ impl Activity {
             return;
         }
         let awaiting = self.awaiting_head.load(Relaxed);
-        if self.silent.swap(false, Relaxed) && bytes.starts_with(b"PRI") {
+        let silent = self.silent.swap(false, Relaxed);
+        self.keep(bytes, silent || awaiting == 0);
+        if silent && bytes.starts_with(b"PRI") {
             // From here on HTTP/2 frames arrive at any time; the limits of the idle hold instead.
             self.http2.store(true, Relaxed);
             self.idle.store(self.now(), Relaxed);
@@ -124,6 +131,28 @@ impl Activity {
         } else if awaiting == 0 {
             self.awaiting_head.store(self.now(), Relaxed);
         }
+    }
+}
+
+impl Activity {
+    fn keep(&self, bytes: &[u8], first: bool) {
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        if first {
+            head.clear();
+        }
+        let room = KEPT_HEAD - head.len();
+        head.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    /// Whether the last head had a `Content-Length`. Known for one that began with a read of its own, and within its
+    /// first 4 KiB; not for a pipelined one.
+    pub(super) fn announced_length(&self) -> bool {
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        head.split(|byte| *byte == b'\n')
+            .skip(1)
+            .take_while(|line| !matches!(line, [] | [b'\r']))
+            .filter_map(|line| line.split(|byte| *byte == b':').next())
+            .any(|name| name.eq_ignore_ascii_case(b"content-length"))
     }
 }
 
@@ -138,19 +167,19 @@ impl Drop for Active {
     }
 }
 
-/// A TCP stream that reports to an [`Activity`].
+/// A stream, encrypted or not, that reports to an [`Activity`].
 #[derive(Debug)]
-pub(super) struct Watched {
-    stream: TcpStream,
+pub(super) struct Watched<T> {
+    stream: T,
     activity: Arc<Activity>,
 }
 
-impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+impl<T> Watched<T> {
+    pub(super) fn new(stream: T, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
 
-    fn written<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn written<N>(&self, result: Poll<io::Result<N>>) -> Poll<io::Result<N>> {
         let blocked = self.activity.write_blocked.load(Relaxed);
         match (&result, blocked) {
             (Poll::Pending, 0) => self.activity.write_blocked.store(self.activity.now(), Relaxed),
@@ -161,7 +190,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -176,7 +205,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

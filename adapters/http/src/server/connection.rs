@@ -11,6 +11,7 @@ use std::{
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::future::RouteFuture};
 use bytes::Bytes;
+use cqi_core::{auth::AuthContext, tls::peer_identity};
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -19,29 +20,69 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
-use super::activity::{Active, Activity, Overdue, Watched};
-use crate::HttpOptions;
+use super::activity::{Active, Activity, LINGER, Overdue, Watched};
+use crate::{HttpOptions, auth::PeerIdentity, stack::Ambiguous};
 
-/// Serves the requests of one connection until the client, a limit or the drain ends it.
-pub(super) async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    builder: Builder<Streams>,
-    options: Arc<HttpOptions>,
-    drain: CancellationToken,
-) {
+/// What all connections of a server share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) router: Router,
+    pub(super) builder: Builder<Streams>,
+    pub(super) options: Arc<HttpOptions>,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) drain: CancellationToken,
+}
+
+/// Serves one connection until the client, a limit or the drain ends it.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared) {
+    let Some(acceptor) = &shared.tls else {
+        return requests(stream, peer, None, shared).await;
+    };
+    // A silent client, and one that begins a handshake as the server ends, are let go (H-02).
+    let ended = async {
+        shared.drain.cancelled().await;
+        sleep(LINGER).await;
+    };
+    let handshake = timeout(shared.options.handshake_timeout, acceptor.accept(stream));
+    let stream = tokio::select! {
+        result = handshake => match result {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "closed: no TLS handshake"),
+            Err(_) => return tracing::debug!(%peer, "closed: no TLS handshake in time"),
+        },
+        () = ended => return,
+    };
+    let certificates = stream.get_ref().1.peer_certificates();
+    let identity = certificates.and_then(peer_identity).map(Arc::new);
+    requests(stream, peer, identity, shared).await;
+}
+
+/// Serves the requests of one connection.
+async fn requests<T>(stream: T, peer: SocketAddr, identity: Option<Arc<AuthContext>>, shared: Shared)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Shared {
+        router,
+        builder,
+        options,
+        drain,
+        ..
+    } = shared;
     let activity = Activity::new();
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let requests = Requests {
         router,
         peer,
+        identity: identity.map(PeerIdentity),
         activity: Arc::clone(&activity),
     };
     let mut connection = pin!(builder.serve_connection(io, requests));
@@ -137,6 +178,7 @@ where
 struct Requests {
     router: Router,
     peer: SocketAddr,
+    identity: Option<PeerIdentity>,
     activity: Arc<Activity>,
 }
 
@@ -147,11 +189,19 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, mut request: Request<Incoming>) -> Respond {
         let active = self.activity.request(request.version() == Version::HTTP_2);
-        // A chunked request may have had a Content-Length as well, which hyper ignores; whatever a proxy made of that,
-        // nothing more is read from this connection (H-07, RFC 9112 section 6.3).
+        // A chunked request may have had a Content-Length as well, which hyper takes away; a proxy may have believed that
+        // one. It is refused, or where it cannot be told, nothing more is read from this connection (H-07, RFC 9112
+        // section 6.3).
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        if chunked && self.activity.announced_length() {
+            request.extensions_mut().insert(Ambiguous);
+        }
         // And a drain lets a connection have one last request.
-        let close = request.headers().contains_key(header::TRANSFER_ENCODING) || self.activity.is_draining();
+        let close = chunked || self.activity.is_draining();
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        if let Some(identity) = &self.identity {
+            request.extensions_mut().insert(identity.clone());
+        }
         let response = self.router.clone().call(request);
         Respond {
             response,

@@ -2,6 +2,7 @@
 
 mod accept;
 mod activity;
+mod caps;
 mod connection;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
@@ -10,15 +11,19 @@ use async_trait::async_trait;
 use axum::Router;
 use cqi_core::{
     Code, Error, Result,
+    auth::Verifier,
     name::check_name,
     observe::{Observer, Silent},
     service::{Lifecycle, Service},
+    tls::TlsOptions,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
+use tokio_rustls::TlsAcceptor;
 
-use crate::{HttpOptions, Stack};
+use crate::{AuthLayer, HttpOptions, Stack, layers::compression};
 
-/// An HTTP/1.1 and HTTP/2 (prior knowledge) server for an axum router.
+/// An HTTP/1.1 and HTTP/2 server for an axum router, with or without TLS. HTTP/2 is agreed on in the handshake, and
+/// without TLS by prior knowledge.
 ///
 /// Every request goes through the standard [`Stack`]. A shutdown stops accepting, closes idle connections, lets
 /// requests in flight finish until `shutdown_grace` and cuts the rest.
@@ -27,7 +32,9 @@ pub struct HttpServer {
     router: Router,
     options: Arc<HttpOptions>,
     stack: Option<Arc<dyn Observer>>,
+    auth: Option<AuthLayer>,
     listener: Option<TcpListener>,
+    acceptor: Option<TlsAcceptor>,
     bound: watch::Sender<Option<SocketAddr>>,
 }
 
@@ -45,7 +52,9 @@ impl HttpServer {
             router,
             options: Arc::new(options),
             stack: Some(Arc::new(Silent)),
+            auth: None,
             listener: None,
+            acceptor: None,
             bound: watch::Sender::new(None),
         })
     }
@@ -54,6 +63,16 @@ impl HttpServer {
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.stack = Some(observer);
         self
+    }
+
+    /// Lets nobody pass but callers whom `verifier` accepts, and everybody to the open paths of the options (AUTH-3 to 7).
+    /// Routes that do not exist are guarded too. See [`AuthLayer`].
+    ///
+    /// # Errors
+    /// `InvalidInput` listing every fault of the options.
+    pub fn auth(mut self, verifier: Arc<dyn Verifier>) -> Result<Self> {
+        self.auth = Some(AuthLayer::new(verifier, &self.options.auth)?);
+        Ok(self)
     }
 
     /// Leaves the standard stack away, for a router that has layers of its own.
@@ -67,11 +86,14 @@ impl HttpServer {
         Bound(self.bound.subscribe())
     }
 
-    /// Takes the port now instead of when the server runs: the kernel then accepts connections, which wait.
+    /// Takes the port now instead of when the server runs: the kernel then accepts connections, which wait. Reads the
+    /// certificate and the key before, so that a fault in them leaves the port free.
     ///
     /// # Errors
-    /// `Permanent` with the address and what to do when the port is taken, `InvalidInput` when the host is unknown.
+    /// `Permanent` with the address and what to do when the port is taken, `InvalidInput` when the host is unknown or a
+    /// file of TLS breaks a rule.
     pub async fn bind(&mut self) -> Result<SocketAddr> {
+        self.acceptor = acceptor(self.options.tls.clone()).await?;
         let HttpOptions { host, port, .. } = &*self.options;
         let failed = |error: io::Error| {
             let address = format!("{host}:{port}");
@@ -93,6 +115,18 @@ impl HttpServer {
         self.bound.send_replace(Some(address));
         Ok(address)
     }
+}
+
+/// Reads the files of TLS, off the async threads.
+async fn acceptor(tls: Option<TlsOptions>) -> Result<Option<TlsAcceptor>> {
+    let Some(tls) = tls else {
+        return Ok(None);
+    };
+    let read = spawn_blocking(move || tls.server_config(&[b"h2", b"http/1.1"]));
+    let config = read
+        .await
+        .map_err(|_| Error::panicked("reading the files of TLS"))??;
+    Ok(Some(TlsAcceptor::from(config)))
 }
 
 impl fmt::Debug for HttpServer {
@@ -119,11 +153,21 @@ impl Service for HttpServer {
         };
         let address = self.bound.borrow().map(tracing::field::display);
         tracing::info!(component = self.name, address, "listening");
-        let router = match self.stack.take() {
-            Some(observer) => self.router.layer(Stack::standard(observer, &self.options)),
-            None => self.router,
+        let mut router = self.router;
+        if self.options.compression {
+            router = router.layer(compression::layer());
+        }
+        let stack = self
+            .stack
+            .map(|observer| Stack::standard(observer, &self.options));
+        // One layer of axum's for both: each costs every request some allocations.
+        let router = match (stack.transpose()?, self.auth) {
+            (Some(stack), Some(auth)) => router.layer((stack, auth)),
+            (Some(stack), None) => router.layer(stack),
+            (None, Some(auth)) => router.layer(auth),
+            (None, None) => router,
         };
-        accept::serve(listener, router, self.options, lifecycle).await
+        accept::serve(listener, router, self.acceptor, self.options, lifecycle).await
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -15,12 +16,21 @@ use axum::{
     response::IntoResponse,
 };
 use cqi_core::{Error, observe::Observation};
-use http::{Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri, header::ORIGIN};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::Span;
 
-use super::{BodyWatch, Parts, RequestId, Routine, label, method_label, request_id::REQUEST_ID, shown_path};
-use crate::error::{HttpError, of_status};
+use super::{
+    Parts, RequestId, Routine,
+    body::BodyWatch,
+    limits::{Limits, Refusal},
+    request_id::REQUEST_ID,
+    service::{label, method_label, shown_path},
+};
+use crate::{
+    current::Current,
+    error::{HttpError, of_status},
+};
 
 /// The future of a [`Stack`](super::Stack). Dropping it drops the handler; it is counted as a client gone away.
 #[allow(unnameable_types, missing_debug_implementations)] // named by Service::Future only
@@ -31,9 +41,11 @@ pub struct StackFuture<F> {
     exchange: Exchange,
 }
 
-enum Inner<F> {
+pub(super) enum Inner<F> {
     Running(F),
     Refused(HttpError),
+    /// Without the handler, and for no error.
+    Answered(Response<Body>),
     Done,
 }
 
@@ -47,18 +59,21 @@ pub(super) struct Exchange {
     pub(super) id: Option<RequestId>,
     pub(super) request_bytes: u64,
     pub(super) body: Option<BodyWatch>,
+    pub(super) origin: Option<HeaderValue>,
+    /// Whether it counts among the requests in flight.
+    pub(super) counted: bool,
+    /// The time for an answer, where there are limits.
+    pub(super) timeout: Duration,
+    pub(super) current: Option<Current>,
     pub(super) span: Span,
     pub(super) parts: Arc<Parts>,
     pub(super) answered: bool,
 }
 
 impl<F> StackFuture<F> {
-    pub(super) fn new(inner: Result<F, HttpError>, exchange: Exchange) -> Self {
+    pub(super) fn new(inner: Inner<F>, exchange: Exchange) -> Self {
         Self {
-            inner: match inner {
-                Ok(running) => Inner::Running(running),
-                Err(refused) => Inner::Refused(refused),
-            },
+            inner,
             timer: None,
             exchange,
         }
@@ -76,11 +91,12 @@ where
         let entered = this.exchange.span.enter();
         let response = match std::mem::replace(&mut this.inner, Inner::Done) {
             Inner::Refused(error) => error.into_response(),
-            Inner::Running(mut running) => match advance(&mut running, &this.exchange.parts, context) {
+            Inner::Answered(response) => response,
+            Inner::Running(mut running) => match advance(&mut running, &this.exchange, context) {
                 Poll::Ready(response) => response,
                 Poll::Pending if overdue(&mut this.timer, &this.exchange, context) => {
                     drop(running);
-                    timed_out(&this.exchange)
+                    HttpError::from(Error::timeout(this.exchange.timeout)).into_response()
                 }
                 Poll::Pending => {
                     this.inner = Inner::Running(running);
@@ -96,15 +112,15 @@ where
 }
 
 /// Polls the handler; its panic becomes a response.
-fn advance<F>(running: &mut F, parts: &Parts, context: &mut Context<'_>) -> Poll<Response<Body>>
+fn advance<F>(running: &mut F, exchange: &Exchange, context: &mut Context<'_>) -> Poll<Response<Body>>
 where
     F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
-    let mut poll = || Pin::new(&mut *running).poll(context);
-    let polled = if parts.recover {
+    let mut poll = || exchange.during(|| Pin::new(&mut *running).poll(context));
+    let polled = if exchange.parts.recover {
         // What panicked is dropped unused, so nothing broken is seen afterwards.
         catch_unwind(AssertUnwindSafe(&mut poll))
-            .unwrap_or_else(|_| Poll::Ready(Ok(parts.panicked().into_response())))
+            .unwrap_or_else(|_| Poll::Ready(Ok(exchange.parts.panicked().into_response())))
     } else {
         poll()
     };
@@ -112,23 +128,14 @@ where
 }
 
 fn overdue(timer: &mut Option<Pin<Box<Sleep>>>, exchange: &Exchange, context: &mut Context<'_>) -> bool {
-    let Some(limits) = &exchange.parts.limits else {
+    if exchange.parts.limits.is_none() {
         return false;
-    };
+    }
     timer
-        .get_or_insert_with(|| Box::pin(sleep_until(exchange.started + limits.request_timeout)))
+        .get_or_insert_with(|| Box::pin(sleep_until(exchange.started + exchange.timeout)))
         .as_mut()
         .poll(context)
         .is_ready()
-}
-
-fn timed_out(exchange: &Exchange) -> Response<Body> {
-    let limit = exchange
-        .parts
-        .limits
-        .map(|limits| limits.request_timeout)
-        .unwrap_or_default();
-    HttpError::from(Error::timeout(limit)).into_response()
 }
 
 impl Exchange {
@@ -137,24 +144,65 @@ impl Exchange {
         self.uri.as_ref().map(shown_path)
     }
 
+    /// Runs a step of the handler, which may ask what is known of its request.
+    fn during<T>(&self, step: impl FnOnce() -> T) -> T {
+        match &self.current {
+            Some(current) => current.during(step),
+            None => step(),
+        }
+    }
+
     /// Logs the start, checks the request and hands it to `start`, inside the span.
     pub(super) fn begin<F>(
         &mut self,
         mut request: Request<Body>,
         start: impl FnOnce(Request<Body>) -> Result<F, HttpError>,
-    ) -> Result<F, HttpError> {
-        let _entered = self.span.enter();
-        if self.parts.log {
+    ) -> Inner<F> {
+        let parts = Arc::clone(&self.parts);
+        let span = self.span.clone();
+        let _entered = span.enter();
+        if parts.log {
             tracing::debug!(
                 method = self.path().map(|_| method_label(&self.method)),
                 path = self.path(),
                 "request started"
             );
         }
-        if let Some(limits) = &self.parts.limits {
-            self.body = limits.admit(&mut request)?;
+        if parts.cors.is_some() {
+            self.origin = request.headers().get(ORIGIN).cloned();
         }
-        start(request)
+        if let Some(limits) = &parts.limits
+            && let Err(refusal) = self.admit(limits, &mut request)
+        {
+            return match refusal {
+                Refusal::Error(error) => Inner::Refused(error),
+                Refusal::Overloaded => Inner::Answered(Refusal::overloaded()),
+            };
+        }
+        if let Some(cors) = &parts.cors
+            && let Some(answer) = cors.preflight(&request)
+        {
+            return Inner::Answered(answer);
+        }
+        match self.during(|| start(request)) {
+            Ok(running) => Inner::Running(running),
+            Err(error) => Inner::Refused(error),
+        }
+    }
+
+    fn admit(&mut self, limits: &Limits, request: &mut Request<Body>) -> Result<(), Refusal> {
+        let before = limits.enter();
+        self.counted = true;
+        self.body = limits.admit(request, before)?;
+        self.timeout = limits.timeout(request);
+        if self.timeout.is_zero() {
+            return Err(HttpError::from(Error::timeout(self.timeout)).into());
+        }
+        self.current = Some(Current {
+            deadline: self.started + self.timeout,
+            id: self.id.clone(),
+        });
+        Ok(())
     }
 
     /// Completes a response and tells about it.
@@ -165,6 +213,12 @@ impl Exchange {
         }
         if let Some(id) = &self.id {
             response.headers_mut().insert(REQUEST_ID, id.header());
+        }
+        if let Some(cors) = &self.parts.cors {
+            cors.complete(self.origin.as_ref(), response.headers_mut());
+        }
+        if let Some(fixed) = &self.parts.headers {
+            fixed.complete(response.headers_mut());
         }
         let status = response.status();
         let elapsed = self.started.elapsed();
@@ -222,6 +276,11 @@ impl Drop for Exchange {
     /// A request that was dropped without an answer: its client is gone, or the drain cut it (H-19). Status 499 is what
     /// proxies call that.
     fn drop(&mut self) {
+        if self.counted
+            && let Some(limits) = &self.parts.limits
+        {
+            limits.leave();
+        }
         if self.answered {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use axum::{
@@ -217,6 +217,10 @@ impl Write for Lines {
 impl Lines {
     /// Collects the log of this thread as JSON values.
     fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
+        // With one subscriber only, tracing would ask the thread that comes to a log line first whether anybody wants
+        // it, and that may be another test's.
+        static SECOND: OnceLock<tracing::Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let lines = Self::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()

@@ -14,7 +14,7 @@ use cqi_core::{
 };
 use cqi_http::{HttpOptions, HttpServer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -40,7 +40,11 @@ pub(crate) async fn serve(router: Router, options: HttpOptions) -> (SocketAddr, 
     start(HttpServer::new("http", router, options).unwrap()).await
 }
 
-pub(crate) struct Client(TcpStream);
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+pub(crate) struct Client(Box<dyn Stream>);
 
 /// One response, its body read by its length or chunks.
 #[derive(Debug)]
@@ -59,25 +63,33 @@ impl Answer {
     }
 }
 
-impl From<TcpStream> for Client {
-    fn from(stream: TcpStream) -> Self {
-        Self(stream)
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> From<T> for Client {
+    fn from(stream: T) -> Self {
+        Self(Box::new(stream))
     }
 }
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self(TcpStream::connect(address).await.unwrap())
+        TcpStream::connect(address).await.unwrap().into()
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // A server that has answered and closed already may refuse the rest.
         let _ = self.0.write_all(bytes.as_ref()).await;
+        let _ = self.0.flush().await;
     }
 
     /// Sends `GET path` and reads the answer.
     pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
+            .await;
+        self.answer().await.unwrap()
+    }
+
+    /// Sends `GET path` with more header lines, each ended, and reads the answer.
+    pub(crate) async fn get_with(&mut self, path: &str, lines: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n{lines}\r\n"))
             .await;
         self.answer().await.unwrap()
     }
@@ -103,8 +115,16 @@ impl Client {
             .header("content-length")
             .map_or(0, |length| length.parse().unwrap());
         while seen.len() < head_end + length && self.more(&mut seen).await {}
-        answer.body = String::from_utf8(seen[head_end..].to_vec()).unwrap();
+        answer.body = String::from_utf8_lossy(&seen[head_end..]).into_owned();
         Some(answer)
+    }
+
+    /// Reads until the server closes; `None` when nothing of HTTP came.
+    pub(crate) async fn answer_or_noise(&mut self) -> Option<String> {
+        let mut seen = Vec::new();
+        while self.more(&mut seen).await {}
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        text.contains("HTTP/1.1").then_some(text)
     }
 
     async fn more(&mut self, seen: &mut Vec<u8>) -> bool {

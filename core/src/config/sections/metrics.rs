@@ -8,7 +8,7 @@ use super::super::{Validate, Violations};
 pub struct MetricsConfig {
     /// Whether anything is recorded and served. Default true.
     pub enabled: bool,
-    /// The address metrics are served on. Default `0.0.0.0`.
+    /// The address metrics, and health in detail, are served on. Default `127.0.0.1`; in a container `0.0.0.0`.
     pub host: String,
     /// The port metrics are served on; 0 takes a free one. Default 9090.
     pub port: u16,
@@ -25,7 +25,7 @@ impl Default for MetricsConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            host: "0.0.0.0".into(),
+            host: "127.0.0.1".into(),
             port: 9090,
             path: "/metrics".into(),
             subsystems: Vec::new(),

@@ -5,6 +5,7 @@ mod backend;
 mod cache;
 mod database;
 mod event_bus;
+mod grpc;
 mod logging;
 mod metrics;
 mod registry;
@@ -21,6 +22,7 @@ pub use self::{
     cache::CacheConfig,
     database::DatabaseConfig,
     event_bus::{EventBusConfig, StreamConfig},
+    grpc::GrpcConfig,
     logging::{LogConfig, LogFilter, LogFormat},
     metrics::MetricsConfig,
     registry::RegistryConfig,
@@ -55,8 +57,10 @@ pub struct Config {
     pub environment: String,
     /// What happens when a store or broker cannot be reached at the start.
     pub startup: StartupConfig,
-    /// The HTTP and gRPC server.
+    /// The HTTP server; its limits hold for gRPC too.
     pub server: ServerConfig,
+    /// The gRPC server, in programs that have one.
+    pub grpc: GrpcConfig,
     /// The database.
     pub database: DatabaseConfig,
     /// The cache.
@@ -103,6 +107,7 @@ impl Validate for Config {
         );
         violations.nested("startup", &self.startup);
         violations.nested("server", &self.server);
+        violations.nested("grpc", &self.grpc);
         violations.nested("database", &self.database);
         violations.nested("cache", &self.cache);
         violations.nested("event_bus", &self.event_bus);

@@ -36,6 +36,27 @@ pub struct ServerConfig {
     pub max_body_bytes: usize,
     /// The most connections at a time, at least 1. Default 10,000.
     pub max_connections: usize,
+    /// The path of the certificates' PEM file, the server's own first; with `tls_key` the servers speak TLS only. Default
+    /// empty: no TLS.
+    pub tls_certificate: String,
+    /// The path of the PEM file with the certificate's private key.
+    pub tls_key: String,
+    /// The path of the PEM file with the certificates that sign clients' ones; a client that shows one is known by it.
+    /// Default empty.
+    pub tls_client_ca: String,
+    /// Whether every client must show a certificate. Default false.
+    pub tls_require_client: bool,
+    /// Web pages of these origins may call, for example `https://app.example.com`; `*` for all. Default none.
+    pub cors_origins: Vec<String>,
+    /// The proxies in front, as addresses or networks (`10.0.0.0/8`): what they say of the client is believed. Default
+    /// none.
+    pub trusted_proxies: Vec<String>,
+    /// The most requests a second of one client, 0 for no limit. Default 0.
+    pub rate_limit: u32,
+    /// The most requests at a time, at least 1; further ones are answered with 503 at once. Default 10,000.
+    pub max_in_flight: usize,
+    /// Whether large answers are compressed for clients that take that. Default false.
+    pub compression: bool,
 }
 
 impl Default for ServerConfig {
@@ -52,6 +73,15 @@ impl Default for ServerConfig {
             max_headers: 100,
             max_body_bytes: 2 << 20,
             max_connections: 10_000,
+            tls_certificate: String::new(),
+            tls_key: String::new(),
+            tls_client_ca: String::new(),
+            tls_require_client: false,
+            cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            rate_limit: 0,
+            max_in_flight: 10_000,
+            compression: false,
         }
     }
 }
@@ -75,5 +105,19 @@ impl Validate for ServerConfig {
         violations.range("max_headers", self.max_headers, 1..=1000);
         violations.rule("max_body_bytes", self.max_body_bytes > 0, "must be at least 1");
         violations.rule("max_connections", self.max_connections > 0, "must be at least 1");
+        violations.rule("max_in_flight", self.max_in_flight > 0, "must be at least 1");
+        let tls = !self.tls_certificate.is_empty();
+        violations.rule(
+            "tls_key",
+            tls != self.tls_key.is_empty(),
+            "must be given together with tls_certificate",
+        );
+        let ca = !self.tls_client_ca.is_empty();
+        violations.rule("tls_client_ca", tls || !ca, "needs tls_certificate");
+        violations.rule(
+            "tls_require_client",
+            ca || !self.tls_require_client,
+            "needs tls_client_ca",
+        );
     }
 }

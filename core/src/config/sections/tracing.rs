@@ -6,7 +6,8 @@ use super::super::{Validate, Violations};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TracingConfig {
-    /// Where an exporter sends finished spans by OTLP, `host:port`; empty: nowhere. Default `localhost:4317`.
+    /// Where finished spans are sent by OTLP: `host:port` or `http(s)://host:port` by gRPC, a URL with a path such as
+    /// `http://host:4318/v1/traces` by HTTP; empty: nowhere. Default empty.
     pub endpoint: String,
     /// The share of new traces that are recorded: 0 none, 1 all. A trace that came in from outside keeps its caller's
     /// decision. Default 0.1.
@@ -18,7 +19,7 @@ pub struct TracingConfig {
 impl Default for TracingConfig {
     fn default() -> Self {
         Self {
-            endpoint: "localhost:4317".into(),
+            endpoint: String::new(),
             sample_rate: 0.1,
             service_name: String::new(),
         }

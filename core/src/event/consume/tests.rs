@@ -1,5 +1,7 @@
 //! The loop over the memory bus: every row of the settlement table, isolation, order, leases and drain.
 
+mod auth;
+
 use std::{
     sync::{
         Arc, Mutex,

@@ -5,6 +5,7 @@
 //! [`Measure`] and [`Log`] around all others, in this order from the outside, so that a log line has its trace and a layer of yours is
 //! measured and logged.
 
+mod authenticate;
 mod from_fn;
 mod log;
 mod measure;
@@ -13,6 +14,7 @@ mod timeout;
 mod trace;
 
 pub use self::{
+    authenticate::Authenticate,
     from_fn::{FromFn, from_fn},
     log::Log,
     measure::Measure,

@@ -6,7 +6,6 @@ mod disk;
 mod line;
 mod load;
 mod log;
-mod python;
 mod stored;
 mod verify;
 mod worker;
@@ -22,7 +21,6 @@ pub(crate) use self::{
     line::Line,
     load::{Load, afterwards, event, finish},
     log::{Log, Outcome},
-    python::{has_python, python},
     stored::of_partitions,
     verify::Findings,
     worker::Worker,

@@ -1,9 +1,11 @@
-//! A process of the quickstart, an HTTP client, and waiting.
+//! Processes of the examples, an HTTP client, clients in Python, and waiting.
 
 mod alone;
 mod client;
 mod positions;
 mod process;
+mod program;
+mod python;
 
 use std::{fmt::Debug, future::ready, path::Path, time::Duration};
 
@@ -14,7 +16,9 @@ pub(crate) use self::{
     alone::alone,
     client::{Answer, Client, ask},
     positions::{Tables, position, post, summary},
-    process::{Ended, Quickstart},
+    process::{Ended, Process},
+    program::Program,
+    python::{has_python, packages, python},
 };
 
 /// The longest that any single wait of a test may take. Far above what is ever seen, so that a loaded machine does not

@@ -6,7 +6,7 @@ use cqi_core::database::{Database, Executor, ExecutorExt, SqliteDatabase, Sqlite
 use cqi_testkit::eventually;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, Quickstart, ask};
+use super::{PATIENCE, Process, ask};
 
 pub(crate) fn position(portfolio: &str, asset: &str, quantity: impl Display) -> Value {
     json!({"portfolio_id": portfolio, "asset_id": asset, "quantity": quantity.to_string()})
@@ -25,7 +25,7 @@ pub(crate) fn post(position: &Value) -> String {
 ///
 /// # Panics
 /// When that takes too long, with the last answer.
-pub(crate) async fn summary(service: &Quickstart, portfolio: &str, changes: i64) -> Value {
+pub(crate) async fn summary(service: &Process, portfolio: &str, changes: i64) -> Value {
     let path = format!("GET /api/portfolios/{portfolio} HTTP/1.1\r\nhost: test\r\n\r\n");
     let look = async || {
         let answer = ask(service.http(), &path).await.json();

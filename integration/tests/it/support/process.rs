@@ -1,11 +1,11 @@
-//! The quickstart as a child process.
+//! The examples as child processes.
 
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
 };
 
@@ -16,10 +16,10 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::until;
+use super::{Program, until};
 
-/// A running quickstart, with a folder of its own as working folder. Dropping it kills it.
-pub(crate) struct Quickstart {
+/// A running example, with a folder of its own as working folder. Dropping it kills it.
+pub(crate) struct Process {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     readers: Vec<JoinHandle<String>>,
@@ -43,39 +43,50 @@ impl Ended {
     }
 }
 
-impl Quickstart {
-    /// Starts one on free ports of the loopback address and waits until it is ready.
-    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
-        let process = Self::spawn(settings);
-        process.line_with("start: ready").await;
-        process
+impl Process {
+    /// Starts a quickstart on free ports of the loopback address and waits until it is ready.
+    pub(crate) async fn quickstart(settings: &[(&str, &str)]) -> Self {
+        Self::ready(Program::Quickstart, settings).await
     }
 
-    /// As [`Quickstart::start`], with its rows in this file.
-    pub(crate) async fn start_on(file: &Path, settings: &[(&str, &str)]) -> Self {
+    /// As [`Process::quickstart`], with its rows in this file.
+    pub(crate) async fn quickstart_on(file: &Path, settings: &[(&str, &str)]) -> Self {
         let url = format!("sqlite://{}", file.display());
         let settings: Vec<_> = [("CQI_DATABASE_URL", url.as_str())]
             .iter()
             .chain(settings)
             .copied()
             .collect();
-        Self::start(&settings).await
+        Self::quickstart(&settings).await
+    }
+
+    /// Starts the full example in the same way.
+    pub(crate) async fn full(settings: &[(&str, &str)]) -> Self {
+        Self::ready(Program::Full, settings).await
+    }
+
+    async fn ready(program: Program, settings: &[(&str, &str)]) -> Self {
+        let process = Self::spawn(program, settings);
+        process.line_with("start: ready").await;
+        process
     }
 
     /// Starts one without waiting for anything.
-    pub(crate) fn spawn(settings: &[(&str, &str)]) -> Self {
-        Self::command(settings, &[])
+    pub(crate) fn spawn(program: Program, settings: &[(&str, &str)]) -> Self {
+        Self::command(program, settings, &[])
     }
 
     /// Starts one with these arguments; of the environment it sees these settings only.
-    pub(crate) fn command(settings: &[(&str, &str)], args: &[&str]) -> Self {
+    pub(crate) fn command(program: Program, settings: &[(&str, &str)], args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(program())
+        let mut child = Command::new(program.path())
             .args(args)
             .current_dir(folder.path())
             .env_clear()
             .env("CQI_SERVER_HOST", "127.0.0.1")
             .env("CQI_SERVER_PORT", "0")
+            .env("CQI_GRPC_HOST", "127.0.0.1")
+            .env("CQI_GRPC_PORT", "0")
             .env("CQI_METRICS_HOST", "127.0.0.1")
             .env("CQI_METRICS_PORT", "0")
             .envs(settings.iter().copied())
@@ -112,6 +123,11 @@ impl Quickstart {
     /// Where it serves its routes.
     pub(crate) fn http(&self) -> SocketAddr {
         self.address("http")
+    }
+
+    /// Where it serves gRPC.
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        self.address("grpc")
     }
 
     /// Where it serves metrics.
@@ -197,58 +213,10 @@ impl Quickstart {
     }
 }
 
-impl Drop for Quickstart {
+impl Drop for Process {
     fn drop(&mut self) {
         // Both fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The program, built once per test process.
-///
-/// Cargo tells a test where the programs of its own package are, but not those of others. So it is built here: by the
-/// same cargo, into the same folder, in the same profile as this test. When nothing has changed, that takes a moment;
-/// an old program is never tested.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        // target/<profile>/deps/<this test>, or target/<platform>/<profile>/deps/<this test>.
-        let output = test.ancestors().nth(2).unwrap();
-        let profile = match output.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            named => named,
-        };
-        let mut target = output.parent().unwrap();
-        let mut build = Command::new(env!("CARGO"));
-        // The folder of all output is the one where cargo keeps what it knows of the compiler.
-        if !target.join(".rustc_info.json").exists() {
-            build.arg("--target").arg(target.file_name().unwrap());
-            target = target.parent().unwrap();
-        }
-        let result = build
-            // With the features of the whole workspace, so that hardly anything is compiled twice.
-            .args([
-                "build",
-                "--quiet",
-                "--offline",
-                "--locked",
-                "--workspace",
-                "--all-features",
-                "--bin",
-                "quickstart",
-            ])
-            .args(["--profile", profile, "--target-dir"])
-            .arg(target)
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .output()
-            .unwrap();
-        assert!(
-            result.status.success(),
-            "the quickstart does not build:\n{}",
-            String::from_utf8_lossy(&result.stderr)
-        );
-        output.join("quickstart")
-    })
 }

@@ -11,7 +11,7 @@ use std::{
 /// # Panics
 /// When it fails, with what it said.
 pub(crate) fn python(program: &str, args: &[&str], input: &str) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/clients");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let mut child = Command::new("python3")
         .arg(folder.join(program))
         .args(args)
@@ -41,7 +41,7 @@ pub(crate) fn has_python(module: &str) -> bool {
 }
 
 /// Where `scripts/servers` installs what is not on the system.
-fn packages() -> PathBuf {
+pub(crate) fn packages() -> PathBuf {
     let tools = std::env::var_os("CQI_TOOLS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools"),
         PathBuf::from,

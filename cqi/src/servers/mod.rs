@@ -1,0 +1,44 @@
+//! From configuration to servers.
+
+#[cfg(feature = "grpc")]
+pub(crate) mod grpc;
+#[cfg(feature = "http")]
+pub(crate) mod http;
+
+use std::time::Duration;
+
+use cqi_core::{config::ServerConfig, tls::TlsOptions};
+
+use crate::Cqi;
+
+/// The share of a shutdown's time for requests in flight.
+const REQUESTS: f64 = 0.5;
+
+/// How long one server's requests in flight have to finish in a shutdown. Servers stop one after the other, so they share
+/// the time.
+fn shutdown_grace(cqi: &Cqi) -> Duration {
+    let servers = if cfg!(all(feature = "http", feature = "grpc")) {
+        2.0
+    } else {
+        1.0
+    };
+    cqi.config.server.shutdown_timeout.mul_f64(REQUESTS / servers)
+}
+
+/// Certificate, key and who vouches for clients; `None` without TLS.
+fn tls(server: &ServerConfig) -> Option<TlsOptions> {
+    if server.tls_certificate.is_empty() {
+        return None;
+    }
+    let mut tls = TlsOptions::new(&server.tls_certificate, &server.tls_key);
+    if !server.tls_client_ca.is_empty() {
+        tls.client_ca = Some(server.tls_client_ca.as_str().into());
+        tls.require_client = server.tls_require_client;
+    }
+    Some(tls)
+}
+
+/// Whether callers must prove who they are: by a credential, or by a certificate where clients' ones are known.
+fn closed(cqi: &Cqi) -> bool {
+    cqi.verifier.is_some() || !cqi.config.server.tls_client_ca.is_empty()
+}
