@@ -297,6 +297,19 @@ async fn connections_over_the_cap_wait_for_a_place() {
 }
 
 #[tokio::test]
+async fn h_02_one_client_has_no_more_connections_than_it_may() {
+    let mut options = options();
+    options.max_connections_per_client = 1;
+    let running = serve(options).await;
+    let mut first = Raw::connect(running.address).await;
+    first.next().await.unwrap();
+    let mut second = Raw::connect(running.address).await;
+    assert!(second.closed().await.is_empty());
+    drop(first);
+    soon(async { while running.client.clone().ask("hello").await.is_err() {} }).await;
+}
+
+#[tokio::test]
 async fn g_10_a_call_whose_message_never_comes_ends_in_time() {
     let mut options = options();
     options.request_timeout = SHORT;
