@@ -35,3 +35,8 @@ pub use self::{
     server::{Bound, GrpcServer},
     stack::{GrpcAuth, GrpcService, RequestId},
 };
+
+/// Compiles the examples of the document.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/grpc.md")]
+struct Document;

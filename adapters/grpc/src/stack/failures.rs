@@ -18,7 +18,14 @@ const MAX_CLIENTS: usize = 10_000;
 
 /// Wrong credentials by client and minute.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<HashMap<IpAddr, Window>>);
+pub(super) struct Failures(Mutex<Clients>);
+
+#[derive(Debug, Default)]
+struct Clients {
+    windows: HashMap<IpAddr, Window>,
+    /// When old windows were last thrown away.
+    swept: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct Window {
@@ -31,22 +38,33 @@ impl Failures {
     pub(super) fn count(&self, address: IpAddr, most: u32) -> Option<Duration> {
         let (client, now) = (client_of(address), Instant::now());
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() >= MAX_CLIENTS {
-            clients.retain(|_, window| window.ends > now);
+        if clients.windows.len() >= MAX_CLIENTS {
+            clients.sweep(now);
         }
-        if clients.len() >= MAX_CLIENTS && !clients.contains_key(&client) {
+        if clients.windows.len() >= MAX_CLIENTS && !clients.windows.contains_key(&client) {
             return Some(WINDOW);
         }
         let fresh = || Window {
             ends: now + WINDOW,
             count: 0,
         };
-        let window = clients.entry(client).or_insert_with(fresh);
+        let window = clients.windows.entry(client).or_insert_with(fresh);
         if window.ends <= now {
             *window = fresh();
         }
         window.count = window.count.saturating_add(1);
         (window.count > most).then(|| window.ends - now)
+    }
+}
+
+impl Clients {
+    /// Throws away what is over, at most once a second: it looks at all of them.
+    fn sweep(&mut self, now: Instant) {
+        let recent = |swept: Instant| now - swept < Duration::from_secs(1);
+        if !self.swept.is_some_and(recent) {
+            self.swept = Some(now);
+            self.windows.retain(|_, window| window.ends > now);
+        }
     }
 }
 
@@ -66,9 +84,9 @@ mod tests {
         for client in 0..20_000u32 {
             failures.count(IpAddr::from(client.to_be_bytes()), 2);
         }
-        assert!(failures.0.lock().unwrap().len() <= MAX_CLIENTS);
+        assert!(failures.0.lock().unwrap().windows.len() <= MAX_CLIENTS);
         tokio::time::advance(WINDOW).await;
         assert_eq!(failures.count(one, 2), None);
-        assert_eq!(failures.0.lock().unwrap().len(), 1);
+        assert_eq!(failures.0.lock().unwrap().windows.len(), 1);
     }
 }
