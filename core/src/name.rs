@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// What every event topic starts with (BUS-4).
 pub const TOPIC_PREFIX: &str = "cqc.events.v1.";
 
-/// The longest event type, in bytes. Prefix, type and [`DEAD_LETTER_SUFFIX`] fit into Kafka's 249.
+/// The longest event type, in bytes, [`DEAD_LETTER_SUFFIX`] not counted. All of it with the prefix fits into Kafka's 249.
 pub const MAX_EVENT_TYPE: usize = 200;
 
 /// What a dead-letter topic ends with, so that it keeps the topic grammar on every backend.
@@ -30,7 +30,7 @@ pub struct Topic(Arc<str>);
 /// # Errors
 /// `InvalidInput` when the type is empty, too long or has a character outside `[a-z0-9_]`.
 pub fn topic_name(event_type: &str) -> Result<Topic> {
-    check(event_type, "event type", MAX_EVENT_TYPE, false)?;
+    check_event_type(event_type)?;
     Ok(Topic(format!("{TOPIC_PREFIX}{event_type}").into()))
 }
 
@@ -44,7 +44,7 @@ impl Topic {
             Error::invalid_input(format!("topic must start with {TOPIC_PREFIX}"))
                 .with_context("topic", shown(name))
         })?;
-        check(event_type, "event type", MAX_EVENT_TYPE, false)?;
+        check_event_type(event_type)?;
         Ok(Self(name.into()))
     }
 
@@ -126,6 +126,15 @@ pub fn check_name(name: &str, what: &str) -> Result<()> {
     )
 }
 
+/// The dead-letter topic of every topic is a topic too, the longest included.
+fn check_event_type(event_type: &str) -> Result<()> {
+    let suffix = match event_type.ends_with(DEAD_LETTER_SUFFIX) {
+        true => DEAD_LETTER_SUFFIX.len(),
+        false => 0,
+    };
+    check(event_type, "event type", MAX_EVENT_TYPE + suffix, false)
+}
+
 fn check(name: &str, what: &str, longest: usize, hyphen: bool) -> Result<()> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || (hyphen && b == b'-');
     let why = if name.is_empty() {
@@ -165,6 +174,14 @@ mod tests {
             "cqc.events.v1.asset_created_dead_letter"
         );
         assert_eq!(topic.dead_letter().dead_letter(), topic.dead_letter());
+    }
+
+    #[test]
+    fn the_dead_letter_topic_of_the_longest_topic_is_a_topic() {
+        let letters = topic_name(&"x".repeat(MAX_EVENT_TYPE)).unwrap().dead_letter();
+        assert_eq!(Topic::parse(letters.as_str()).unwrap(), letters);
+        assert_eq!(topic_name(letters.event_type()).unwrap(), letters);
+        assert!(topic_name(&format!("x{}", letters.event_type())).is_err());
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub struct Fallback {
 
 /// Calls `header` for each header `event` travels with: the envelope, `content-type`, then the event's own headers.
 ///
-/// Values are UTF-8 without control characters.
+/// Values are UTF-8, and without control characters unless a publisher has put some into source or content type.
 pub fn write(event: &Event, prefix: Prefix, mut header: impl FnMut(&str, &str)) {
     let mut text = String::with_capacity(48);
     for (attribute, dash, underscore) in Attribute::ALL {
@@ -117,9 +117,15 @@ pub fn read<'a>(
             Some(Attribute::Id) => id = EventId::parse(value).ok(),
             Some(Attribute::Time) => time = Timestamp::from_str(value).ok(),
             Some(Attribute::Key) => key = Some(Arc::from(value)),
-            Some(Attribute::Source) => source = Some(value).filter(|value| *value != NO_SOURCE),
+            Some(Attribute::Source) => {
+                source = Some(value).filter(|value| *value != NO_SOURCE && is_plain(value))
+            }
             Some(Attribute::Version | Attribute::Type) => {}
-            None if name.eq_ignore_ascii_case("content-type") => event = event.content_type(value),
+            None if name.eq_ignore_ascii_case("content-type") => {
+                if is_plain(value) {
+                    event = event.content_type(value);
+                }
+            }
             None => {
                 if own.insert_protocol(name, value).is_err() {
                     tracing::trace!(header = %crate::name::shown(name), "header left out");
@@ -134,6 +140,11 @@ pub fn read<'a>(
         key = key.or(fallback.key);
     }
     event.received(id, time, key, source.map(Arc::from), own)
+}
+
+/// What comes from outside must not carry line breaks to wherever it is written next (B-07).
+fn is_plain(value: &str) -> bool {
+    !value.contains(char::is_control)
 }
 
 fn known(prefix: Prefix, name: &str) -> Option<Attribute> {
@@ -246,6 +257,19 @@ mod tests {
         let read = back(Prefix::Dash, &broken);
         assert_eq!((read.id(), read.time()), (bare.id(), bare.time()));
         assert_eq!(read.headers().iter().collect::<Vec<_>>(), [("ok", "1")]);
+    }
+
+    #[test]
+    fn b_07_a_source_or_content_type_with_line_breaks_does_not_come_in() {
+        let headers = [("ce-source", "a\nb"), ("content-type", "a\r\nNats-Rollup: all")];
+        let event = back(
+            Prefix::Dash,
+            &headers.map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        assert_eq!(
+            (event.source(), event.content_type()),
+            (None, "application/octet-stream")
+        );
     }
 
     #[test]

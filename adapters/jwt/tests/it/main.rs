@@ -4,7 +4,11 @@
 
 mod accepted;
 mod algorithms;
+mod fuzz;
+mod fuzz_targets;
 mod issuer;
+#[path = "../../../../core/tests/fuzz/mutator.rs"]
+mod mutator;
 mod published;
 mod refused_claims;
 mod refused_headers;

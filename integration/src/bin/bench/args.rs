@@ -8,8 +8,8 @@ pub(crate) const HELP: &str = "\
 usage: bench [SUITE...] [--json] [--rounds N] [--scale X] [--peer NAME] [--server URL]...
        bench --programs DIR
 
-Suites: inproc nats kafka cache db log http overhead (default: all). nats, kafka, and the halves of cache and db that need
-Redis and PostgreSQL, use the servers that CQI_TEST_NATS_URL, CQI_TEST_KAFKA_URL, CQI_TEST_REDIS_URL and
+Suites: inproc nats kafka cache db log http overhead auth (default: all). nats, kafka, and the halves of cache and db that
+need Redis and PostgreSQL, use the servers that CQI_TEST_NATS_URL, CQI_TEST_KAFKA_URL, CQI_TEST_REDIS_URL and
 CQI_TEST_POSTGRES_URL name, and start their own where a variable is not set.
 
   --json          one JSON line per figure and round, instead of tables
@@ -60,10 +60,11 @@ pub(crate) enum Suite {
     Log,
     Http,
     Overhead,
+    Auth,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Inproc,
         Self::Nats,
         Self::Kafka,
@@ -74,6 +75,7 @@ impl Suite {
         Self::Log,
         Self::Http,
         Self::Overhead,
+        Self::Auth,
     ];
 
     /// Its name on the command line; two may share one.
@@ -87,6 +89,7 @@ impl Suite {
             Self::Log => "log",
             Self::Http => "http",
             Self::Overhead => "overhead",
+            Self::Auth => "auth",
         }
     }
 

@@ -10,6 +10,7 @@
 )]
 
 mod args;
+mod auth;
 mod bus;
 mod cache;
 mod db;
@@ -110,6 +111,7 @@ async fn run(args: Args) {
                 Suite::Log => log::round(&mut report).await,
                 Suite::Http => http::round(&mut report).await,
                 Suite::Overhead => overhead::round(&mut report).await,
+                Suite::Auth => auth::round(&mut report).await,
             }
         }
         if !args.json {

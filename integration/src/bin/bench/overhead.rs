@@ -153,7 +153,11 @@ async fn handler(message: Message) -> Result<()> {
 }
 
 /// Nanoseconds per call.
-async fn time<T, F: Future<Output = Result<T>>>(report: &Report, base: usize, call: impl Fn() -> F) -> f64 {
+pub(crate) async fn time<T, F: Future<Output = Result<T>>>(
+    report: &Report,
+    base: usize,
+    call: impl Fn() -> F,
+) -> f64 {
     let total = report.count(base);
     let mut clock = Clock::start();
     for i in 0..total + total / 10 {
