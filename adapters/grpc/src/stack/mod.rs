@@ -120,7 +120,7 @@ impl Stack {
 
 impl Call {
     async fn serve(mut self, request: Request<Incoming>, peer: &Peer, active: Active) -> Response<CallBody> {
-        // Thirty years from now is further than any deadline: what cannot be added is no deadline.
+        // A time that is too long for the clock is no deadline.
         let deadline = wire::timeout(request.headers()).and_then(|limit| self.started.checked_add(limit));
         let limit = self.started + self.stack.request_timeout;
         let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
