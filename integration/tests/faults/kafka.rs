@@ -9,8 +9,8 @@ use cqi_testkit::{
 use tokio::{task::block_in_place, time::Instant};
 
 use crate::harness::{
-    Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, Worker, event, finish,
-    of_partitions, scale, topic,
+    Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, Worker, event, finish, of_partitions,
+    scale, topic,
 };
 
 const QUIET: Duration = Duration::from_secs(20);
