@@ -1,30 +1,26 @@
-//! TLS of servers, the same for HTTP and gRPC: certificates from files, identities of clients.
+//! TLS, the same for HTTP and gRPC: certificates from files, identities of clients.
 //!
 //! On rustls with `ring`; nothing is installed for the whole process.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod client;
+mod files;
+
+use std::{path::PathBuf, sync::Arc};
 
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
-    sign::CertifiedKey,
+    sign::SingleCertAndKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use zeroize::Zeroizing;
+use rustls_pki_types::CertificateDer;
 
+pub use self::client::ClientTlsOptions;
+use self::files::{certificates, fault, identity};
 use crate::{
     Error, Result,
     auth::{AuthContext, AuthType},
 };
-
-/// The largest file that is read, in bytes: a chain or a bundle of roots has some hundred KiB at most.
-const MAX_FILE: u64 = 4 << 20;
 
 /// The certificate of a server, and whether its clients have to show one (ML-GRPC-3). TLS 1.2 and 1.3.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +56,7 @@ impl TlsOptions {
     /// the key is not the certificate's, a client must be known and nobody vouches for one.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>> {
         let provider = Arc::new(ring::default_provider());
-        let identity = self.identity(&provider)?;
+        let identity = identity(&self.certificate, &self.key, &provider)?;
         let clients = self.client_verifier(&provider)?;
         let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -69,34 +65,9 @@ impl TlsOptions {
             Some(clients) => builder.with_client_cert_verifier(clients),
             None => builder.with_no_client_auth(),
         };
-        let resolver = rustls::sign::SingleCertAndKey::from(identity);
-        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
-    }
-
-    fn identity(&self, provider: &CryptoProvider) -> Result<CertifiedKey> {
-        let chain = certificates(&self.certificate, "certificate")?;
-        let text = read(&self.key, "key")?;
-        // Causes of malformed keys are left out: they may quote the file.
-        let key = PrivateKeyDer::from_pem_slice(&text)
-            .map_err(|_| fault(&self.key, "key", "must hold a private key in PEM form"))?;
-        let key = provider
-            .key_provider
-            .load_private_key(key)
-            .map_err(|_| fault(&self.key, "key", "must be an RSA, ECDSA or Ed25519 key"))?;
-        let identity = CertifiedKey::new(chain, key);
-        match identity.keys_match() {
-            Ok(()) => Ok(identity),
-            Err(rustls::Error::InconsistentKeys(_)) => Err(fault(
-                &self.key,
-                "key",
-                format_args!("is not the key of the certificate {}", self.certificate.display()),
-            )),
-            Err(error) => Err(
-                fault(&self.certificate, "certificate", "must be an X.509 certificate").with_source(error),
-            ),
-        }
     }
 
     fn client_verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Option<Arc<dyn ClientCertVerifier>>> {
@@ -139,32 +110,6 @@ pub fn peer_identity(certificates: &[CertificateDer<'_>]) -> Option<AuthContext>
             .filter(|name| !name.starts_with('*')),
     );
     Some(AuthContext::new(AuthType::Mtls).with_service(names.next()?))
-}
-
-fn certificates(file: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let text = read(file, what)?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<_, _>>()
-        .map_err(|error| fault(file, what, "must be in PEM form").with_source(error))?;
-    if found.is_empty() {
-        return Err(fault(file, what, "must hold a certificate in PEM form"));
-    }
-    Ok(found)
-}
-
-fn read(file: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>> {
-    let mut text = Zeroizing::new(Vec::new());
-    let length = File::open(file)
-        .and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(&mut text))
-        .map_err(|error| fault(file, what, "cannot be read").with_source(error))?;
-    if length as u64 > MAX_FILE {
-        return Err(fault(file, what, "must be at most 4 MiB"));
-    }
-    Ok(text)
-}
-
-fn fault(file: &Path, what: &str, rule: impl std::fmt::Display) -> Error {
-    Error::invalid_input(format!("TLS {what} {} {rule}", file.display()))
 }
 
 #[cfg(test)]

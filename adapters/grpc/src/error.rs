@@ -6,6 +6,8 @@ use cqi_core::{Code, Error, Kind, error::find};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::client::unsent;
+
 /// The domain of the reasons in `ErrorInfo`.
 const DOMAIN: &str = "cqi";
 
@@ -103,7 +105,8 @@ pub fn to_status(error: &Error) -> Status {
 /// The error that a call's status tells of. The `ErrorInfo` of a server of this crate gives back kind and code, a
 /// `RetryInfo` of any server becomes [`Error::retry_after`].
 ///
-/// Statuses that leave open what has happened are [`Error::may_have_applied`].
+/// Statuses that leave open what has happened are [`Error::may_have_applied`], but for calls that a
+/// [`GrpcChannel`](crate::GrpcChannel) could not send.
 pub fn from_status(status: Status) -> Error {
     use tonic::Code as C;
     let (kind, code, applied) = match status.code() {
@@ -135,7 +138,7 @@ pub fn from_status(status: Status) -> Error {
     if let Some(code) = code {
         error = error.with_code(code);
     }
-    if applied {
+    if applied && !unsent(&status) {
         error = error.maybe_applied();
     }
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {

@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+mod client;
 mod config;
 mod error;
 mod fields;
@@ -24,6 +25,7 @@ mod stack;
 mod wire;
 
 pub use self::{
+    client::{GrpcChannel, GrpcClientOptions, GrpcClientTls, Target},
     config::GrpcOptions,
     error::{GrpcError, Result, from_status, to_status},
     fields::{known, required},

@@ -5,6 +5,8 @@ use std::{future::Future, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use crate::RequestId;
+
 /// The call that is being served.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
@@ -12,6 +14,8 @@ pub(crate) struct Scope {
     pub(crate) deadline: Option<Instant>,
     /// Its `authorization`, if it was accepted; marked as sensitive.
     pub(crate) credential: Option<HeaderValue>,
+    /// Its id.
+    pub(crate) id: Option<RequestId>,
 }
 
 tokio::task_local! {

@@ -227,7 +227,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ml_http_5_content_types() {
+    async fn h_11_ml_http_5_content_types() {
+        let boundary = format!("multipart/form-data; boundary={}", "x".repeat(10_000));
         for good in [
             "application/json",
             "Application/JSON; charset=utf-8",
@@ -235,7 +236,14 @@ mod tests {
         ] {
             read::<HashMap<String, i32>>(good, "{}").await.unwrap();
         }
-        for bad in ["text/plain", "application/+json", "json", "application/jsonp", ""] {
+        for bad in [
+            "text/plain",
+            "application/+json",
+            "json",
+            "application/jsonp",
+            "",
+            &boundary,
+        ] {
             let error = read::<HashMap<String, i32>>(bad, "{}").await.unwrap_err();
             assert_eq!(error.status(), 415, "{bad}");
         }

@@ -17,6 +17,7 @@
 //! ```
 
 mod auth;
+mod client;
 mod client_ip;
 mod config;
 mod current;
@@ -30,6 +31,7 @@ mod stack;
 
 pub use self::{
     auth::{AuthLayer, AuthOptions, Caller},
+    client::{ClientRequest, ClientResponse, HttpClient, HttpClientOptions},
     client_ip::{ClientIp, ClientIpHeader, Network},
     config::HttpOptions,
     current::remaining_time,

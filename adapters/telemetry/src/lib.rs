@@ -23,13 +23,16 @@ pub mod log;
 pub mod metrics;
 pub mod trace;
 
+mod home;
+mod mask;
 mod observer;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    log::LogHandle,
+    log::{LogHandle, LogOptions},
+    mask::Redaction,
     metrics::Metrics,
     telemetry::{ServiceIdentity, Telemetry, TelemetryOptions},
     trace::{ExportOptions, FinishedSpan, SpanSink},

@@ -7,14 +7,18 @@ use cqi_core::{
     config::{LogConfig, MetricsConfig, TracingConfig},
     observe::Observer,
 };
+use tokio::time::Instant;
 use tracing::Subscriber;
 use tracing_subscriber::{layer::SubscriberExt, registry::Registry};
 
 use crate::{
-    log::{LogHandle, LogLayer, Output},
+    Redaction,
+    home::Home,
+    log::{LogHandle, LogLayer, LogOptions, Output},
+    mask::Masker,
     metrics::Metrics,
     observer::TelemetryObserver,
-    trace::{ExportOptions, Exporter, Home, SpanSink, TraceLayer},
+    trace::{ExportOptions, Exporter, SpanSink, TraceLayer},
 };
 
 /// Who a service is, on every log line and in every metric's name.
@@ -54,6 +58,10 @@ impl ServiceIdentity {
 #[non_exhaustive]
 #[derive(Debug, Clone, Default)]
 pub struct TelemetryOptions {
+    /// How log lines are made and kept.
+    pub log: LogOptions,
+    /// What is hidden in log lines and span attributes.
+    pub redaction: Redaction,
     /// How recorded spans are kept and sent.
     pub export: ExportOptions,
     /// Takes recorded spans instead of the exporter, which is not started then.
@@ -98,7 +106,7 @@ impl Telemetry {
         service: ServiceIdentity,
         options: TelemetryOptions,
     ) -> Result<Self> {
-        let output = Output::open(&log.output)?;
+        let output = Output::open_with(&log.output, options.log.buffer)?;
         let (telemetry, subscriber) = Self::build_with(log, metrics, tracing, service, options, output)?;
         tracing::subscriber::set_global_default(subscriber).map_err(|error| {
             Error::permanent("the process has a tracing subscriber already")
@@ -165,19 +173,36 @@ impl Telemetry {
         }
         let metrics = Metrics::new(metrics, &service.name)?;
         let handle = LogHandle::new(log.level.parse()?, Arc::new(output));
-        let home = Home::default();
-        let TelemetryOptions { export, sink } = options;
+        let home = handle.output().home().clone();
+        let TelemetryOptions {
+            redaction,
+            export,
+            sink,
+            ..
+        } = options;
+        let masker = Arc::new(Masker::new(&redaction));
         let exporter = match sink {
             Some(_) => None,
             None => exporter(tracing, &service, export, home.clone())?,
         };
+        metrics.watch_log(handle.output())?;
         if let Some(exporter) = &exporter {
             metrics.watch_exporter(exporter.counts())?;
         }
         let sink = sink.or_else(|| exporter.clone().map(|exporter| exporter as Arc<dyn SpanSink>));
         let subscriber = Registry::default()
-            .with(TraceLayer::new(tracing.sample_rate, sink, home))
-            .with(LogLayer::new(log.format, Arc::clone(handle.output()), &service))
+            .with(TraceLayer::new(
+                tracing.sample_rate,
+                sink,
+                Arc::clone(&masker),
+                home,
+            ))
+            .with(LogLayer::new(
+                log.format,
+                Arc::clone(handle.output()),
+                masker,
+                &service,
+            ))
             .with(handle.layer());
         let observer = Arc::new(TelemetryObserver::new(&metrics)?);
         let telemetry = Self {
@@ -189,13 +214,13 @@ impl Telemetry {
         Ok((telemetry, subscriber))
     }
 
-    /// Sends the spans that wait, within `limit`, on any flavour of runtime. Spans that end later are dropped and
-    /// counted.
+    /// Sends the spans and writes the lines that wait, within `limit` for both, on any flavour of runtime. Spans that end
+    /// later are dropped and counted; lines are written as before, if the process lives long enough.
     ///
     /// Cancel safety: dropping the future leaves the flush going on by itself until `limit`.
     ///
     /// # Errors
-    /// `Temporary` when spans were lost, with their number in the context, or when the time did not suffice.
+    /// `Temporary` when spans or lines were lost, with their number in the context, or when the time did not suffice.
     pub async fn shutdown(&self, limit: Duration) -> Result<()> {
         let telemetry = self.clone();
         // A thread of its own, which real time governs: the runtime may have one thread, or a clock that stands.
@@ -205,10 +230,14 @@ impl Telemetry {
     }
 
     fn stop(&self, limit: Duration) -> Result<()> {
-        match &self.exporter {
-            Some(exporter) => exporter.stop(limit),
+        let started = Instant::now();
+        let exported = match &self.exporter {
+            // The rest is for the log, which tells what became of the spans.
+            Some(exporter) => exporter.stop(limit.mul_f64(0.8)),
             None => Ok(()),
-        }
+        };
+        let written = self.log.flush(limit.saturating_sub(started.elapsed()));
+        exported.and(written)
     }
 
     /// What core and the adapters report to: counts observations, and knows the current trace.

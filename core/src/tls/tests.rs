@@ -3,7 +3,9 @@ use std::fs;
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, string::Ia5String};
 use tempfile::TempDir;
 
-use super::*;
+use rustls::RootCertStore;
+
+use super::{files::MAX_FILE, *};
 
 /// A folder with certificates made on the spot.
 struct Files(TempDir);
@@ -161,6 +163,42 @@ fn clients_must_not_be_needed_without_anybody_who_vouches_for_them() {
     };
     let text = options.server_config(&[]).unwrap_err().to_string();
     assert!(text.contains("client_ca must be given"), "{text}");
+}
+
+#[test]
+fn p_auth_4_a_client_reads_its_files_by_the_same_rules() {
+    let files = Files::new();
+    let path = |name: &str| Some(files.0.path().join(name));
+    let config = |roots, certificate, key| {
+        let options = ClientTlsOptions {
+            roots,
+            certificate,
+            key,
+        };
+        options.client_config(RootCertStore::empty(), &[b"h2"])
+    };
+    let good = config(path("ca.pem"), path("cert.pem"), path("key.pem")).unwrap();
+    assert_eq!(good.alpn_protocols, [b"h2".to_vec()]);
+    config(None, None, None).unwrap();
+    for (bad, rule) in [
+        (config(path("gone.pem"), None, None), "gone.pem cannot be read"),
+        (
+            config(path("garbage.pem"), None, None),
+            "garbage.pem must hold certificates of authorities",
+        ),
+        (
+            config(None, path("cert.pem"), path("other.pem")),
+            "other.pem is not the key",
+        ),
+        (config(None, path("cert.pem"), None), "both certificate and key"),
+        (config(None, None, path("key.pem")), "both certificate and key"),
+    ] {
+        let error = bad.unwrap_err();
+        assert!(
+            error.is_invalid_input() && error.to_string().contains(rule),
+            "{error}"
+        );
+    }
 }
 
 #[test]

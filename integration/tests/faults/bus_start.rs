@@ -8,7 +8,7 @@ use tokio::{task::block_in_place, time::Instant};
 
 use crate::{
     harness::{Broker, Tune, on_each_broker},
-    support::Process,
+    support::{Process, Program},
 };
 
 on_each_broker! {

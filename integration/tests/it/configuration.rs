@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     startup::{failed, one_line},
-    support::Process,
+    support::{Process, Program},
 };
 
 #[tokio::test]

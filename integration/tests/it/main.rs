@@ -12,5 +12,6 @@ mod load;
 mod shutdown;
 mod shutdown_clients;
 mod startup;
+#[allow(dead_code, unused_imports)] // other test programs use the rest of it
 mod support;
 mod telemetry;

@@ -37,14 +37,19 @@ pub(crate) struct CallBody {
 impl CallBody {
     pub(super) fn new(
         body: Body,
-        call: Call,
+        mut call: Call,
         messages: Messages,
         scope: Scope,
         caller: Option<Arc<AuthContext>>,
         active: Active,
     ) -> Self {
+        let inner = (!body.is_end_stream()).then_some(body);
+        if inner.is_none() {
+            // Its code was in the head; a service of tonic's leaves it out nowhere.
+            call.end(Code::Unknown);
+        }
         Self {
-            inner: (!body.is_end_stream()).then_some(body),
+            inner,
             call,
             messages,
             scope,

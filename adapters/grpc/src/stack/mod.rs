@@ -30,6 +30,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
 use tracing::{Instrument as _, Span, field::Empty};
 
+pub(crate) use self::request_id::REQUEST_ID;
 pub(crate) use self::services::{Names, Services};
 pub use self::{auth::GrpcAuth, request_id::RequestId, services::GrpcService};
 use self::{
@@ -143,7 +144,7 @@ impl Call {
             Err(status) => (status.into_http(), Scope::default(), None),
         };
         let (mut head, body) = answer.into_parts();
-        head.headers.insert(request_id::REQUEST_ID, self.id.header());
+        head.headers.insert(REQUEST_ID, self.id.header());
         wire::clip_message(&mut head.headers);
         if let Some(code) = wire::code(&head.headers) {
             self.end(code);
@@ -185,6 +186,7 @@ impl Call {
         let scope = Scope {
             deadline: Some(limit),
             credential,
+            id: Some(self.id.clone()),
         };
         let running = scope.clone().enter(self.handle(&method, request));
         let Ok(response) = match &caller {

@@ -89,6 +89,10 @@ impl Echo {
                 std::future::pending().await
             }
             "internal" => return Err(Error::permanent("canary").into()),
+            "broken" => {
+                let cause = std::io::Error::other("the disk is gone");
+                return Err(Error::permanent("cannot load").with_source(cause).into());
+            }
             "missing" => return Err(Error::not_found("note", request.number).into()),
             "busy" => {
                 let error = Error::temporary("busy").with_retry_after(Duration::from_millis(20));

@@ -4,6 +4,7 @@
 
 mod auth;
 mod calls;
+mod channel;
 mod drain;
 mod echo;
 mod health;
@@ -11,3 +12,4 @@ mod hostile;
 mod raw;
 mod support;
 mod tls;
+mod trace;

@@ -27,7 +27,6 @@ pub(crate) struct Raw(TcpStream);
 pub(crate) struct Frame {
     pub(crate) kind: u8,
     pub(crate) flags: u8,
-    pub(crate) stream: u32,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -64,7 +63,6 @@ impl Raw {
         Some(Frame {
             kind: head[3],
             flags: head[4],
-            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
             payload,
         })
     }

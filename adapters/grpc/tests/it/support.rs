@@ -88,6 +88,10 @@ impl Notes {
         self.0.lock().unwrap().clone()
     }
 
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
     /// Waits until something with `part` was noted.
     pub(crate) async fn wait_for(&self, part: &str) {
         let seen = async {

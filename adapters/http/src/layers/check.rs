@@ -26,7 +26,9 @@ use crate::HttpError;
 /// A layer that looks at a request and lets it pass or refuses it. For [`axum::Router::route_layer`] and
 /// [`axum::routing::MethodRouter::layer`].
 #[derive(Clone)]
-pub struct Check(Arc<dyn Fn(&Extensions) -> Result<()> + Send + Sync>);
+pub struct Check(Arc<Looks>);
+
+type Looks = dyn Fn(&Extensions) -> Result<()> + Send + Sync;
 
 /// Demands permissions or roles of the caller (P-AUTH-2): 403 without, 401 when no layer has authenticated anybody.
 ///

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -32,7 +32,12 @@ pub(super) struct Activity {
     idle: AtomicU64,
     write_blocked: AtomicU64,
     draining: AtomicU64,
+    /// The beginning of the last head of HTTP/1 as it came, for what hyper does not show.
+    head: Mutex<Vec<u8>>,
 }
+
+/// The most bytes of a head that are kept.
+const KEPT_HEAD: usize = 4096;
 
 /// How long a connection that has no request lives on in a drain, for a request already on its way.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
@@ -57,6 +62,7 @@ impl Activity {
             idle: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
             draining: AtomicU64::new(0),
+            head: Mutex::default(),
         })
     }
 
@@ -115,7 +121,9 @@ impl Activity {
             return;
         }
         let awaiting = self.awaiting_head.load(Relaxed);
-        if self.silent.swap(false, Relaxed) && bytes.starts_with(b"PRI") {
+        let silent = self.silent.swap(false, Relaxed);
+        self.keep(bytes, silent || awaiting == 0);
+        if silent && bytes.starts_with(b"PRI") {
             // From here on HTTP/2 frames arrive at any time; the limits of the idle hold instead.
             self.http2.store(true, Relaxed);
             self.idle.store(self.now(), Relaxed);
@@ -123,6 +131,28 @@ impl Activity {
         } else if awaiting == 0 {
             self.awaiting_head.store(self.now(), Relaxed);
         }
+    }
+}
+
+impl Activity {
+    fn keep(&self, bytes: &[u8], first: bool) {
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        if first {
+            head.clear();
+        }
+        let room = KEPT_HEAD - head.len();
+        head.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    /// Whether the last head had a `Content-Length`. Known for one that began with a read of its own, and within its
+    /// first 4 KiB; not for a pipelined one.
+    pub(super) fn announced_length(&self) -> bool {
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        head.split(|byte| *byte == b'\n')
+            .skip(1)
+            .take_while(|line| !matches!(line, [] | [b'\r']))
+            .filter_map(|line| line.split(|byte| *byte == b':').next())
+            .any(|name| name.eq_ignore_ascii_case(b"content-length"))
     }
 }
 

@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service as _;
 
 use super::activity::{Active, Activity, LINGER, Overdue, Watched};
-use crate::{HttpOptions, auth::PeerIdentity};
+use crate::{HttpOptions, auth::PeerIdentity, stack::Ambiguous};
 
 /// What all connections of a server share.
 #[derive(Clone)]
@@ -189,10 +189,15 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, mut request: Request<Incoming>) -> Respond {
         let active = self.activity.request(request.version() == Version::HTTP_2);
-        // A chunked request may have had a Content-Length as well, which hyper ignores; whatever a proxy made of that,
-        // nothing more is read from this connection (H-07, RFC 9112 section 6.3).
+        // A chunked request may have had a Content-Length as well, which hyper takes away; a proxy may have believed that
+        // one. It is refused, or where it cannot be told, nothing more is read from this connection (H-07, RFC 9112
+        // section 6.3).
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        if chunked && self.activity.announced_length() {
+            request.extensions_mut().insert(Ambiguous);
+        }
         // And a drain lets a connection have one last request.
-        let close = request.headers().contains_key(header::TRANSFER_ENCODING) || self.activity.is_draining();
+        let close = chunked || self.activity.is_draining();
         request.extensions_mut().insert(ConnectInfo(self.peer));
         if let Some(identity) = &self.identity {
             request.extensions_mut().insert(identity.clone());

@@ -34,6 +34,10 @@ pub(super) struct Limits {
     rate: Option<Limiter>,
 }
 
+/// Marks a request whose end two readers may see at different places.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ambiguous;
+
 /// Why a request goes no further.
 pub(super) enum Refusal {
     Error(HttpError),
@@ -98,6 +102,9 @@ impl Limits {
     }
 
     fn check_headers(&self, request: &Request<Body>) -> Result<(), HttpError> {
+        if request.extensions().get::<Ambiguous>().is_some() {
+            return Err(Error::invalid_input("a request must not have both length and chunks").into());
+        }
         let headers = request.headers();
         if let Some(coding) = headers.get(header::CONTENT_ENCODING)
             && !self.encoded_bodies

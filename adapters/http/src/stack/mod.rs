@@ -16,6 +16,7 @@ use cqi_core::{
 };
 
 pub use self::request_id::RequestId;
+pub(crate) use self::{limits::Ambiguous, request_id::REQUEST_ID};
 use self::{limits::Limits, request_id::Generator};
 use crate::{
     HttpOptions,

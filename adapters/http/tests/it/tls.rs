@@ -1,14 +1,15 @@
 //! TLS: handshakes, protocols, certificates of clients.
 
-use std::{fs, net::SocketAddr, sync::Arc};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::{Router, routing::get};
 use cqi_core::{
     auth::{AnyOf, AuthType},
+    policy::{Policy, Retry},
     service::ServiceHandle,
-    tls::TlsOptions,
+    tls::{ClientTlsOptions, TlsOptions},
 };
-use cqi_http::{AuthOptions, Caller, HttpOptions, HttpServer};
+use cqi_http::{AuthOptions, Caller, HttpClient, HttpClientOptions, HttpOptions, HttpServer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::PrivateKeyDer};
 use tempfile::TempDir;
@@ -20,13 +21,13 @@ use crate::support::{Client, PATIENCE, SHORT, options, start};
 const BILLING: &str = "spiffe://example.org/billing";
 
 /// An authority, what it vouches for, and the server's files.
-pub(crate) struct Authority {
+struct Authority {
     files: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -41,11 +42,11 @@ impl Authority {
     }
 
     /// The certificate of the authority itself.
-    pub(crate) fn root(&self) -> std::path::PathBuf {
+    fn root(&self) -> PathBuf {
         self.files.path().join("ca.pem")
     }
 
-    pub(crate) fn server(&self) -> TlsOptions {
+    fn server(&self) -> TlsOptions {
         TlsOptions::new(
             self.files.path().join("cert.pem"),
             self.files.path().join("key.pem"),
@@ -58,6 +59,22 @@ impl Authority {
             require_client,
             ..self.server()
         }
+    }
+
+    fn client(&self) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(BILLING.try_into().unwrap())];
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// Certificate and key of a client.
+    fn client_files(&self) -> (PathBuf, PathBuf) {
+        let (certificate, key) = self.client();
+        let paths = ["client.pem", "client-key.pem"].map(|name| self.files.path().join(name));
+        fs::write(&paths[0], certificate.pem()).unwrap();
+        fs::write(&paths[1], key.serialize_pem()).unwrap();
+        paths.into()
     }
 
     /// Connects, with a client certificate of `issuer` if given.
@@ -75,10 +92,7 @@ impl Authority {
             .with_root_certificates(roots);
         let mut config = match issuer {
             Some(issuer) => {
-                let key = KeyPair::generate().unwrap();
-                let mut params = CertificateParams::default();
-                params.subject_alt_names = vec![SanType::URI(BILLING.try_into().unwrap())];
-                let certificate = params.signed_by(&key, &issuer.issuer).unwrap();
+                let (certificate, key) = issuer.client();
                 let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
                 builder
                     .with_client_auth_cert(vec![certificate.der().clone()], key)
@@ -207,6 +221,40 @@ async fn p_auth_4_a_client_without_the_right_certificate_gets_no_answer() {
     }
     let stream = authority.connect(address, Some(&authority), &[]).await.unwrap();
     assert_eq!(Client::from(stream).get("/").await.body, "hello");
+}
+
+#[tokio::test]
+async fn p_auth_4_the_outgoing_client_trusts_and_is_trusted_by_files() {
+    let authority = Authority::new();
+    let (address, _handle) = secure(authority.server_that_asks(true), |_| {}).await;
+    let call = async |tls: ClientTlsOptions| {
+        let options = HttpClientOptions {
+            tls,
+            ..HttpClientOptions::new(format!("https://localhost:{}", address.port()))
+        };
+        let client = HttpClient::new(options, Policy::new(PATIENCE, Retry::never())).unwrap();
+        client.get("/").send().await
+    };
+    let error = call(ClientTlsOptions::default()).await.unwrap_err();
+    assert!(
+        error.is_permanent() && error.message().contains("not trusted"),
+        "{error:?}"
+    );
+    let trusting = ClientTlsOptions {
+        roots: Some(authority.root()),
+        ..ClientTlsOptions::default()
+    };
+    assert!(
+        call(trusting.clone()).await.is_err(),
+        "without a certificate of its own"
+    );
+    let (certificate, key) = authority.client_files();
+    let both = ClientTlsOptions {
+        certificate: Some(certificate),
+        key: Some(key),
+        ..trusting
+    };
+    assert_eq!(call(both).await.unwrap().body(), "hello");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Values as JSON text, appended to a byte buffer without allocating.
 
-use std::fmt;
+use crate::mask::{HIDDEN, Masker};
 
 /// Bytes that may need escaping: controls, `"`, `\`, DEL, and the first bytes of the Unicode controls and line
 /// separators.
@@ -70,20 +70,25 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Appends what `value` displays as a JSON string.
-pub(super) fn display(out: &mut Vec<u8>, value: impl fmt::Display) {
-    out.push(b'"');
-    // The writer below never fails; a failing Display leaves what it has written.
-    let _ = fmt::Write::write_fmt(&mut Escaping(out), format_args!("{value}"));
-    out.push(b'"');
+/// Appends `text` escaped, without quotes, and without what is to be hidden.
+pub(super) fn masked(out: &mut Vec<u8>, text: &str, masker: &Masker) {
+    let mut shown = 0;
+    while let Some(secret) = masker.find(text, shown) {
+        escaped(out, &text[shown..secret.start]);
+        out.extend_from_slice(HIDDEN.as_bytes());
+        shown = secret.end;
+    }
+    escaped(out, &text[shown..]);
 }
 
 /// Appends a number; JSON has none for infinity and NaN, they become texts.
 pub(super) fn float(out: &mut Vec<u8>, value: f64) {
+    let mut buffer = ryu::Buffer::new();
+    let text = buffer.format(value);
     if value.is_finite() {
-        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+        out.extend_from_slice(text.as_bytes());
     } else {
-        display(out, value);
+        string(out, text);
     }
 }
 
@@ -97,16 +102,6 @@ pub(super) fn hex<const N: usize>(out: &mut Vec<u8>, value: [u8; N]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for byte in value {
         out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
-    }
-}
-
-/// Escapes whatever is written to it.
-pub(super) struct Escaping<'a>(pub(super) &'a mut Vec<u8>);
-
-impl fmt::Write for Escaping<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        escaped(self.0, text);
-        Ok(())
     }
 }
 

@@ -1,16 +1,20 @@
 //! Fields of events and spans, written as they are visited.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, mem};
 
 use tracing::field::{Field, Visit};
 
 use super::encode;
+use crate::mask::{HIDDEN, Masker};
 use cqi_core::config::LogFormat;
 
 /// Writes fields one after another: `,"key":value` in JSON, ` key=value` in text.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     pub(super) format: LogFormat,
+    pub(super) masker: &'a Masker,
+    /// What a value displays is gathered here, because a secret may come in several pieces.
+    pub(super) scratch: &'a mut String,
     pub(super) out: &'a mut Vec<u8>,
     /// The names written, each with where its text ends.
     pub(super) written: &'a mut Vec<(&'static str, usize)>,
@@ -22,7 +26,11 @@ impl Writer<'_> {
     fn field(&mut self, field: &Field, value: impl FnOnce(&mut Vec<u8>)) {
         let name = field.name().strip_prefix("r#").unwrap_or(field.name());
         self.key(name);
-        value(self.out);
+        if self.masker.hides(field.name()) {
+            encode::string(self.out, HIDDEN);
+        } else {
+            value(self.out);
+        }
         // A span's `message` is another field than the event's.
         let name = if name == "message" && !self.is_event {
             "field_message"
@@ -30,6 +38,29 @@ impl Writer<'_> {
             name
         };
         self.written.push((name, self.out.len()));
+    }
+
+    fn number(&mut self, field: &Field, absolute: u128, value: impl itoa::Integer) {
+        if self.masker.hides_number(absolute) {
+            self.field(field, |out| encode::string(out, HIDDEN));
+        } else {
+            self.field(field, |out| encode::integer(out, value));
+        }
+    }
+
+    fn display(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let masker = self.masker;
+        let mut scratch = mem::take(self.scratch);
+        scratch.clear();
+        // A failing Display leaves what it has written.
+        let _ = fmt::Write::write_fmt(&mut scratch, value);
+        if self.format == LogFormat::Text && self.is_event && field.name() == "message" {
+            self.out.push(b' ');
+            encode::masked(self.out, &scratch, masker);
+        } else {
+            self.field(field, |out| text(out, &scratch, masker));
+        }
+        *self.scratch = scratch;
     }
 
     fn key(&mut self, name: &str) {
@@ -50,6 +81,13 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+/// Appends a text as a JSON string, without what is to be hidden.
+fn text(out: &mut Vec<u8>, text: &str, masker: &Masker) {
+    out.push(b'"');
+    encode::masked(out, text, masker);
+    out.push(b'"');
 }
 
 /// Names that every line has for itself (LOG-4, ML-LOG-8). `error` is left to the fields.
@@ -73,19 +111,19 @@ impl Visit for Writer<'_> {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.field(field, |out| encode::integer(out, value));
+        self.record_i128(field, value.into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.field(field, |out| encode::integer(out, value));
+        self.record_u128(field, value.into());
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
-        self.field(field, |out| encode::integer(out, value));
+        self.number(field, value.unsigned_abs(), value);
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.field(field, |out| encode::integer(out, value));
+        self.number(field, value, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -95,20 +133,16 @@ impl Visit for Writer<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.field(field, |out| encode::string(out, value));
+        let masker = self.masker;
+        self.field(field, |out| text(out, value, masker));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn StdError + 'static)) {
-        self.field(field, |out| encode::display(out, Chain(value)));
+        self.display(field, format_args!("{}", Chain(value)));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if self.format == LogFormat::Text && self.is_event && field.name() == "message" {
-            self.out.push(b' ');
-            let _ = fmt::Write::write_fmt(&mut encode::Escaping(self.out), format_args!("{value:?}"));
-            return;
-        }
-        self.field(field, |out| encode::display(out, format_args!("{value:?}")));
+        self.display(field, format_args!("{value:?}"));
     }
 }
 
@@ -148,9 +182,16 @@ impl SpanFields {
         self.names.is_empty()
     }
 
-    pub(super) fn writer(&mut self, format: LogFormat) -> Writer<'_> {
+    pub(super) fn writer<'a>(
+        &'a mut self,
+        format: LogFormat,
+        masker: &'a Masker,
+        scratch: &'a mut String,
+    ) -> Writer<'a> {
         Writer {
             format,
+            masker,
+            scratch,
             out: &mut self.text,
             written: &mut self.names,
             is_event: false,

@@ -1,17 +1,16 @@
 //! Which events are logged. The level can be changed while the program runs.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
 
 use cqi_core::{Result, config::LogFilter};
-use tracing::{
-    Dispatch, Metadata, Subscriber,
-    dispatcher::{self, WeakDispatch},
-    level_filters::LevelFilter,
-    subscriber::Interest,
-};
+use tracing::{Dispatch, Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::Output;
+use crate::home::Home;
 
 /// Spans of these levels exist whatever is logged: traces need them.
 const SPANS: LevelFilter = LevelFilter::INFO;
@@ -26,15 +25,42 @@ pub struct LogHandle {
 #[derive(Debug)]
 struct Shared {
     filter: RwLock<LogFilter>,
-    /// The subscriber this filter is part of, once it is in use.
-    dispatch: OnceLock<WeakDispatch>,
+    /// The level to return to, while another one is set for a time only.
+    before: Mutex<Option<LogFilter>>,
+    home: Home,
+}
+
+impl Shared {
+    fn set(&self, filter: LogFilter) {
+        *self.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+        // Every log statement has remembered whether it is on, and asks the current subscriber again, which on this
+        // thread may be none or another one.
+        self.home.run(tracing::callsite::rebuild_interest_cache);
+    }
+
+    fn filter(&self) -> LogFilter {
+        self.filter.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns to the level before the one that was set for a time.
+    fn restore(&self) {
+        let before = self.before().take();
+        if let Some(before) = before {
+            self.set(before);
+        }
+    }
+
+    fn before(&self) -> MutexGuard<'_, Option<LogFilter>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl LogHandle {
     pub(crate) fn new(filter: LogFilter, output: Arc<Output>) -> Self {
         let shared = Shared {
             filter: RwLock::new(filter),
-            dispatch: OnceLock::new(),
+            before: Mutex::default(),
+            home: output.home().clone(),
         };
         Self {
             shared: Arc::new(shared),
@@ -47,14 +73,39 @@ impl LogHandle {
     /// # Errors
     /// `InvalidInput` for an unknown level; the old one stays.
     pub fn set_level(&self, level: &str) -> Result<()> {
-        let filter = level.parse::<LogFilter>()?;
-        *self.shared.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
-        // Every log statement has remembered whether it is on, and asks the current subscriber again, which on this
-        // thread may be none or another one.
-        if let Some(dispatch) = self.shared.dispatch.get().and_then(WeakDispatch::upgrade) {
-            dispatcher::with_default(&dispatch, tracing::callsite::rebuild_interest_cache);
-        }
+        let filter = level.parse()?;
+        self.output.set_alarm(None);
+        *self.shared.before() = None;
+        self.shared.set(filter);
         Ok(())
+    }
+
+    /// Sets the level for a while; then the level of [`LogHandle::set_level`] or of the configuration comes back (L-11).
+    /// Calling it again sets another level and begins the time anew.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an unknown level; nothing changes.
+    pub fn set_for(&self, level: &str, time: Duration) -> Result<()> {
+        let filter = level.parse()?;
+        let now = self.shared.filter();
+        self.shared.before().get_or_insert(now);
+        self.shared.set(filter);
+        let shared = Arc::downgrade(&self.shared);
+        let restore = move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.restore();
+            }
+        };
+        self.output.set_alarm(Some((time, Box::new(restore))));
+        Ok(())
+    }
+
+    /// Waits until everything logged before is written or lost, at most `limit`. Blocks the thread it is called on.
+    ///
+    /// # Errors
+    /// As [`Output::flush`].
+    pub fn flush(&self, limit: Duration) -> Result<()> {
+        self.output.flush(limit)
     }
 
     /// How many lines the output did not take.
@@ -87,8 +138,7 @@ impl FilterLayer {
 
 impl<S: Subscriber> Layer<S> for FilterLayer {
     fn on_register_dispatch(&self, dispatch: &Dispatch) {
-        // Weak: the subscriber owns this layer.
-        let _ = self.0.dispatch.set(dispatch.downgrade());
+        self.0.home.is(dispatch);
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {

@@ -18,7 +18,7 @@ use super::{
     fields::{SpanFields, Writer},
     time::timestamp,
 };
-use crate::{ServiceIdentity, trace::SpanTrace};
+use crate::{ServiceIdentity, mask::Masker, trace::SpanTrace};
 
 /// A buffer that grew beyond this is given back.
 const KEPT: usize = 64 << 10;
@@ -28,10 +28,13 @@ const KEPT: usize = 64 << 10;
 struct Line {
     text: Vec<u8>,
     written: Vec<(&'static str, usize)>,
+    scratch: String,
 }
 
 thread_local! {
-    static LINE: RefCell<Line> = const { RefCell::new(Line { text: Vec::new(), written: Vec::new() }) };
+    static LINE: RefCell<Line> = const {
+        RefCell::new(Line { text: Vec::new(), written: Vec::new(), scratch: String::new() })
+    };
 }
 
 /// Writes one line per event.
@@ -39,12 +42,18 @@ thread_local! {
 pub(crate) struct LogLayer {
     format: LogFormat,
     output: Arc<Output>,
+    masker: Arc<Masker>,
     /// The service's fields, formatted once.
     service: Vec<u8>,
 }
 
 impl LogLayer {
-    pub(crate) fn new(format: LogFormat, output: Arc<Output>, service: &ServiceIdentity) -> Self {
+    pub(crate) fn new(
+        format: LogFormat,
+        output: Arc<Output>,
+        masker: Arc<Masker>,
+        service: &ServiceIdentity,
+    ) -> Self {
         let fields = [
             ("service_name", &service.name),
             ("service_version", &service.version),
@@ -60,6 +69,7 @@ impl LogLayer {
         Self {
             format,
             output,
+            masker,
             service: text,
         }
     }
@@ -68,7 +78,11 @@ impl LogLayer {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let Line { text, written } = line;
+        let Line {
+            text,
+            written,
+            scratch,
+        } = line;
         text.clear();
         written.clear();
         self.begin(text, *event.metadata().level());
@@ -92,6 +106,8 @@ impl LogLayer {
         }
         event.record(&mut Writer {
             format: self.format,
+            masker: &self.masker,
+            scratch,
             out: text,
             written,
             is_event: true,
@@ -129,6 +145,14 @@ impl LogLayer {
     }
 }
 
+/// Runs `work` with a text that is kept for the next line.
+fn with_scratch(work: impl FnOnce(&mut String)) {
+    LINE.with(|line| match line.try_borrow_mut() {
+        Ok(mut line) => work(&mut line.scratch),
+        Err(_) => work(&mut String::new()),
+    });
+}
+
 /// The level's name, blanks after it up to five characters.
 fn name(level: Level) -> &'static [u8] {
     match level {
@@ -149,7 +173,7 @@ where
             return;
         }
         let mut fields = SpanFields::with_capacity(attributes.metadata().fields().len());
-        attributes.record(&mut fields.writer(self.format));
+        with_scratch(|scratch| attributes.record(&mut fields.writer(self.format, &self.masker, scratch)));
         if let Some(span) = context.span(id)
             && !fields.is_empty()
         {
@@ -159,7 +183,7 @@ where
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let mut newer = SpanFields::default();
-        values.record(&mut newer.writer(self.format));
+        with_scratch(|scratch| values.record(&mut newer.writer(self.format, &self.masker, scratch)));
         if let Some(span) = context.span(id) {
             let mut extensions = span.extensions_mut();
             match extensions.get_mut::<SpanFields>() {
@@ -173,8 +197,8 @@ where
         LINE.with(|line| match line.try_borrow_mut() {
             Ok(mut line) => {
                 self.write(&mut line, event, &context);
-                if line.text.capacity() > KEPT {
-                    line.text = Vec::new();
+                if line.text.capacity() + line.scratch.capacity() > KEPT {
+                    *line = Line::default();
                 }
             }
             // A value that logs while it is being logged.

@@ -6,15 +6,18 @@
 //! hide one of the standard names gets the prefix `field_`. Control characters are escaped, so an event is one line
 //! whatever it says. A duration belongs into a number named `duration_ms`.
 //!
-//! Writing blocks while the output does; use a file or a pipe that is read. A failing output loses lines, counts them
-//! ([`LogHandle::dropped`]), and disturbs nobody.
+//! A line is copied into a bounded buffer that a thread writes out. An output that is slow, full, closed or blocked loses
+//! lines, which are counted ([`LogHandle::dropped`]) and told in a line when it works again; it never blocks who logs.
 
+mod buffer;
 mod encode;
 mod fields;
 mod filter;
 mod layer;
+mod options;
 mod output;
 mod time;
+mod writer;
 
 pub(crate) use self::{fields::Chain, layer::LogLayer};
-pub use self::{filter::LogHandle, output::Output};
+pub use self::{filter::LogHandle, options::LogOptions, output::Output};

@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use super::Metrics;
-use crate::trace::Counts;
+use crate::{log::Output, trace::Counts};
 
 type Read = Box<dyn Fn() -> u64 + Send + Sync>;
 
@@ -44,6 +44,22 @@ impl Metrics {
                 ("export_failed", read(|counts| counts.failed.load(Relaxed))),
                 ("refused", read(|counts| counts.refused.load(Relaxed))),
             ],
+        )
+    }
+
+    /// Shows what the log has lost (ML-LOG-10).
+    pub(crate) fn watch_log(&self, output: &Arc<Output>) -> Result<()> {
+        // Weak: the writer ends with the log, not with the metrics.
+        let output = Arc::downgrade(output);
+        self.watch(
+            "log",
+            "lines_dropped_total",
+            "Log lines that were not written.",
+            "",
+            vec![(
+                "",
+                Box::new(move || output.upgrade().map_or(0, |output| output.dropped())),
+            )],
         )
     }
 

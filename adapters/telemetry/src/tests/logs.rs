@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use tracing::{debug, error, info, info_span, instrument::WithSubscriber, trace, warn};
 
 use super::Rig;
-use crate::{ServiceIdentity, Telemetry};
 
 #[test]
 fn log_3_4_5_ml_log_7_a_line_has_the_standard_fields_and_its_own() {
@@ -193,19 +192,6 @@ fn op_38_text_is_for_people() {
         rest,
         "warn  cqi_telemetry::tests::logs: look\\nhere user=1 request_id=\"r\\n1\"\n"
     );
-}
-
-#[test]
-fn l_10_lines_that_cannot_be_written_are_counted() {
-    let log = cqi_core::config::LogConfig {
-        output: "/dev/full".into(),
-        ..Default::default()
-    };
-    let service = ServiceIdentity::new("shop");
-    let (telemetry, subscriber) =
-        Telemetry::build(&log, &Default::default(), &Default::default(), service, None).unwrap();
-    tracing::subscriber::with_default(subscriber, || (0..3).for_each(|_| info!("lost")));
-    assert_eq!(telemetry.log_handle().dropped(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,12 +3,16 @@
 mod export;
 mod logs;
 mod metrics;
+mod outputs;
 mod ports;
+mod redaction;
+mod timing;
 mod traces;
 
 use std::{
     io::Read,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use cqi_core::config::{LogConfig, LogFormat, MetricsConfig, TracingConfig};
@@ -71,6 +75,10 @@ impl Rig {
     }
 
     fn text(&self) -> String {
+        self.telemetry
+            .log_handle()
+            .flush(Duration::from_secs(20))
+            .unwrap();
         let mut text = String::new();
         self.file.reopen().unwrap().read_to_string(&mut text).unwrap();
         text

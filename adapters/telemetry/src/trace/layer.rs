@@ -13,13 +13,15 @@ use tracing_subscriber::{
     registry::{LookupSpan, SpanRef},
 };
 
-use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed, export::Home};
+use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed};
+use crate::{home::Home, mask::Masker};
 
 /// Gives ids to spans, and hands the recorded ones over when they end.
 #[derive(Debug)]
 pub(crate) struct TraceLayer {
     sample_rate: f64,
     sink: Option<Arc<dyn SpanSink>>,
+    masker: Arc<Masker>,
     home: Home,
 }
 
@@ -42,10 +44,16 @@ impl Recording {
 }
 
 impl TraceLayer {
-    pub(crate) fn new(sample_rate: f64, sink: Option<Arc<dyn SpanSink>>, home: Home) -> Self {
+    pub(crate) fn new(
+        sample_rate: f64,
+        sink: Option<Arc<dyn SpanSink>>,
+        masker: Arc<Masker>,
+        home: Home,
+    ) -> Self {
         Self {
             sample_rate,
             sink,
+            masker,
             home,
         }
     }
@@ -80,7 +88,7 @@ where
         extensions.replace(trace);
         if records {
             let mut attributed = Attributed::with_capacity(attributes.metadata().fields().len());
-            attributes.record(&mut attributed);
+            attributes.record(&mut attributed.gather(&self.masker));
             extensions.replace(Recording::start(attributed));
         }
     }
@@ -90,7 +98,7 @@ where
             && let Some(span) = context.span(id)
             && let Some(recording) = span.extensions_mut().get_mut::<Recording>()
         {
-            values.record(&mut recording.attributes);
+            values.record(&mut recording.attributes.gather(&self.masker));
         }
     }
 

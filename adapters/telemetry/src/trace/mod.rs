@@ -25,7 +25,7 @@ pub use self::{
     sink::{FinishedSpan, SpanSink, Value},
 };
 pub(crate) use self::{
-    export::{Counts, Exporter, Home},
+    export::{Counts, Exporter},
     layer::TraceLayer,
 };
 

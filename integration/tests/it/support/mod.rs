@@ -18,7 +18,7 @@ pub(crate) use self::{
     positions::{Tables, position, post, summary},
     process::{Ended, Process},
     program::Program,
-    python::{has_python, python},
+    python::{has_python, packages, python},
 };
 
 /// The longest that any single wait of a test may take. Far above what is ever seen, so that a loaded machine does not

@@ -41,7 +41,7 @@ pub(crate) fn has_python(module: &str) -> bool {
 }
 
 /// Where `scripts/servers` installs what is not on the system.
-fn packages() -> PathBuf {
+pub(crate) fn packages() -> PathBuf {
     let tools = std::env::var_os("CQI_TOOLS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools"),
         PathBuf::from,

@@ -128,7 +128,7 @@ impl Collector {
 }
 
 /// Waits for a condition.
-pub(super) async fn until(condition: impl Fn() -> bool + Send + Sync) {
+pub(in crate::tests) async fn until(condition: impl Fn() -> bool + Send + Sync) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -13,7 +13,8 @@ use cqi_core::{
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 use tracing::{Dispatch, info_span};
 
-use self::collector::{Answer, Collector, attributes, until};
+pub(super) use self::collector::until;
+use self::collector::{Answer, Collector, attributes};
 use crate::{ExportOptions, ServiceIdentity, Telemetry, TelemetryOptions, log::Output};
 
 const INCOMING: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -66,6 +67,7 @@ impl Exporting {
     }
 
     fn lines(&self, message: &str) -> usize {
+        self.telemetry.log_handle().flush(LIMIT).unwrap();
         let text = std::fs::read_to_string(self.log.path()).unwrap();
         text.lines().filter(|line| line.contains(message)).count()
     }

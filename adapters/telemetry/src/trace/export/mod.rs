@@ -22,10 +22,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::Dispatch;
 
 pub use self::options::ExportOptions;
-pub(crate) use self::report::{Counts, Home};
+pub(crate) use self::report::Counts;
 use self::{client::Client, options::Endpoint, report::Reporter, worker::Worker};
 use super::{FinishedSpan, SpanSink};
-use crate::ServiceIdentity;
+use crate::{ServiceIdentity, home::Home};
 
 /// Sends finished spans to a collector. Its thread ends when it is stopped or dropped.
 #[derive(Debug)]

@@ -2,34 +2,18 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
-use tracing::dispatcher::{self, Dispatch, WeakDispatch};
+
+use crate::home::Home;
 
 /// How often a failure that goes on is told.
 const REMINDER: Duration = Duration::from_secs(60);
-
-/// The subscriber that telemetry is part of, once it is in use. Threads of telemetry's own log to it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Home(Arc<OnceLock<WeakDispatch>>);
-
-impl Home {
-    /// Weak, because the subscriber owns what holds this.
-    pub(crate) fn is(&self, dispatch: &Dispatch) {
-        let _ = self.0.set(dispatch.downgrade());
-    }
-
-    pub(crate) fn run(&self, work: impl FnOnce()) {
-        if let Some(dispatch) = self.0.get().and_then(WeakDispatch::upgrade) {
-            dispatcher::with_default(&dispatch, work);
-        }
-    }
-}
 
 /// What became of spans.
 #[derive(Debug, Default)]

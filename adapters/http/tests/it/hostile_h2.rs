@@ -1,0 +1,220 @@
+//! Clients of HTTP/2 that flood.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{Router, routing::get};
+use cqi_http::HttpOptions;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::timeout,
+};
+
+use crate::support::{PATIENCE, SHORT, options, serve};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// `GET http://a/`, by the static table of HPACK.
+const GET: &[u8] = &[0x82, 0x86, 0x84, 0x01, 1, b'a'];
+/// `POST http://a/`.
+const POST: &[u8] = &[0x83, 0x86, 0x84, 0x01, 1, b'a'];
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+async fn connect(address: SocketAddr) -> (OwnedReadHalf, OwnedWriteHalf) {
+    let (reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+    writer
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    writer.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+    (reader, writer)
+}
+
+/// The kind and the last four bytes of the next frame; `None` at the end.
+async fn next(reader: &mut OwnedReadHalf) -> Option<(u8, u32)> {
+    let mut head = [0; 9];
+    reader.read_exact(&mut head).await.ok()?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    reader.read_exact(&mut payload).await.ok()?;
+    let code = payload.iter().rev().take(4).rev();
+    Some((head[3], code.fold(0, |code, byte| code << 8 | u32::from(*byte))))
+}
+
+/// Sends the same again and again until the server closes, and gives the kinds of frames it sent.
+async fn flood(address: SocketAddr, first: Vec<u8>, again: impl Fn(u32) -> Vec<u8> + Send + Sync) -> Vec<u8> {
+    let (mut reader, mut writer) = connect(address).await;
+    let send = async {
+        let mut sent = writer.write_all(&first).await;
+        for number in 0..1_000_000 {
+            if sent.is_err() {
+                break;
+            }
+            sent = writer.write_all(&again(number)).await;
+        }
+        sent.is_err()
+    };
+    let read = async {
+        let mut kinds = Vec::new();
+        while let Some((kind, _)) = next(&mut reader).await {
+            kinds.push(kind);
+        }
+        kinds
+    };
+    let both = async { tokio::join!(send, read) };
+    let (closed, kinds) = timeout(PATIENCE, both).await.expect("the connection stays open");
+    assert!(closed, "everything was taken");
+    kinds
+}
+
+fn router() -> Router {
+    Router::new().route("/", get(|| async { "hello" }).post(|| async { "hello" }))
+}
+
+/// A route that never answers, and how often it was entered.
+fn counting() -> (Router, Arc<AtomicUsize>) {
+    let entered = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&entered);
+    let hang = get(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<()>()
+    });
+    (Router::new().route("/", hang), entered)
+}
+
+#[tokio::test]
+async fn h_15_rapid_resets_close_the_connection() {
+    let (address, _handle) = serve(router(), options()).await;
+    let kinds = flood(address, Vec::new(), |number| {
+        let stream = 2 * number + 1;
+        let mut both = frame(HEADERS, END_STREAM | END_HEADERS, stream, GET);
+        both.extend(frame(RST_STREAM, 0, stream, &8u32.to_be_bytes()));
+        both
+    })
+    .await;
+    assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn h_15_a_head_without_an_end_closes_the_connection() {
+    let (address, _handle) = serve(router(), options()).await;
+    // A header without indexing, whose value is spread over frames, and frames with many small ones.
+    let small: Vec<u8> = [&[0x00, 1, b'a', 1, b'b'][..]; 3000].concat();
+    for payload in [small, vec![0x00], Vec::new()] {
+        let head = frame(HEADERS, END_STREAM, 1, GET);
+        flood(address, head, |_| frame(CONTINUATION, 0, 1, &payload)).await;
+    }
+}
+
+#[tokio::test]
+async fn h_15_empty_data_closes_the_connection() {
+    let (address, _handle) = serve(
+        Router::new().route("/", axum::routing::post(|body: axum::body::Bytes| async { body })),
+        options(),
+    )
+    .await;
+    let head = frame(HEADERS, END_HEADERS, 1, POST);
+    flood(address, head, |_| frame(DATA, 0, 1, &[]).repeat(100)).await;
+}
+
+#[tokio::test]
+async fn h_15_a_client_that_floods_and_does_not_read_is_cut() {
+    let options = HttpOptions {
+        write_timeout: SHORT,
+        ..options()
+    };
+    let (address, _handle) = serve(router(), options).await;
+    for again in [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, 0, 0, &[])] {
+        let (_reader, mut writer) = connect(address).await;
+        let again = again.repeat(1000);
+        let send = async { while writer.write_all(&again).await.is_ok() {} };
+        timeout(PATIENCE, send).await.expect("the connection stays open");
+    }
+}
+
+#[tokio::test]
+async fn h_16_streams_over_the_limit_are_refused() {
+    let (router, entered) = counting();
+    let (address, _handle) = serve(router, options()).await;
+    let (mut reader, mut writer) = connect(address).await;
+    // The server's settings are acknowledged, so that its limit holds.
+    writer.write_all(&frame(SETTINGS, 1, 0, &[])).await.unwrap();
+    for number in 0..150 {
+        let head = frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, GET);
+        writer.write_all(&head).await.unwrap();
+    }
+    let refused = async {
+        let mut refused = 0;
+        while refused < 50 {
+            match next(&mut reader).await {
+                Some((RST_STREAM, code)) => {
+                    assert_eq!(code, 7, "REFUSED_STREAM");
+                    refused += 1;
+                }
+                Some((GOAWAY, _)) | None => return true,
+                Some(_) => {}
+            }
+        }
+        true
+    };
+    assert!(timeout(PATIENCE, refused).await.expect("all are taken"));
+    assert!(entered.load(Ordering::SeqCst) <= 100);
+}
+
+#[tokio::test]
+async fn h_05_heads_over_the_limit_are_refused_on_http2_too() {
+    let (router, entered) = counting();
+    let (address, _handle) = serve(router, options()).await;
+    let (mut reader, mut writer) = connect(address).await;
+    let mut head = GET.to_vec();
+    for _ in 0..5 {
+        // A literal of 16,000 bytes: 127 and the rest in base 128.
+        head.extend([0x00, 1, b'a', 0x7f, 0x81, 0x7c]);
+        head.extend([b'x'; 16_000]);
+    }
+    let parts: Vec<&[u8]> = head.chunks(16_000).collect();
+    for (number, part) in parts.iter().enumerate() {
+        let kind = if number == 0 { HEADERS } else { CONTINUATION };
+        let end_stream = if number == 0 { END_STREAM } else { 0 };
+        let end_headers = if number + 1 == parts.len() { END_HEADERS } else { 0 };
+        // It may be refused before it is complete.
+        let _ = writer
+            .write_all(&frame(kind, end_stream | end_headers, 1, part))
+            .await;
+    }
+    let refused = async {
+        loop {
+            match next(&mut reader).await {
+                // A head of status 431, a reset, or the end.
+                Some((HEADERS | RST_STREAM | GOAWAY, _)) | None => break,
+                Some(_) => {}
+            }
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("it is taken");
+    assert_eq!(entered.load(Ordering::SeqCst), 0);
+}
