@@ -15,7 +15,7 @@ use cqi_core::{Error, Result};
 use super::{
     LogOptions,
     buffer::{Alarm, Buffer},
-    writer::Writer,
+    writer::{FILE, PIPE, Writer},
 };
 use crate::home::Home;
 
@@ -30,7 +30,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Opens `stdout`, `stderr`, or a file, which is appended to and made where it is missing. 1 MiB of lines may wait.
+    /// Opens `stdout`, `stderr`, or a file, which is appended to and made where it is missing. 4 MiB of lines may wait.
     ///
     /// # Errors
     /// `InvalidInput` when the file cannot be opened; `Permanent` when the system gives no thread.
@@ -63,7 +63,8 @@ impl Output {
     /// `Permanent` when the system gives no thread.
     pub fn to(file: File, buffer: usize) -> Result<Self> {
         let buffer = Arc::new(Buffer::new(buffer.max(4 << 10)));
-        let writer = Writer::new(file, Arc::clone(&buffer));
+        let is_file = file.metadata().is_ok_and(|file| file.is_file());
+        let writer = Writer::new(file, Arc::clone(&buffer), if is_file { FILE } else { PIPE });
         let thread = thread::Builder::new()
             .name("cqi-log".into())
             .spawn(|| writer.run())

@@ -13,8 +13,11 @@ use std::{
 
 use super::buffer::{Buffer, Wake};
 
-/// The most that is written at once: a pipe takes so much whole, so that lines of several processes do not mix.
-const CHUNK: usize = 4096;
+/// The most that is written to a pipe at once: it takes so much whole, so that lines of several processes do not mix.
+pub(super) const PIPE: usize = 4096;
+
+/// The most that is written to anything else at once.
+pub(super) const FILE: usize = 64 << 10;
 
 /// How often lost lines are told.
 const TELL: Duration = Duration::from_secs(1);
@@ -22,6 +25,8 @@ const TELL: Duration = Duration::from_secs(1);
 pub(super) struct Writer<W> {
     file: W,
     buffer: Arc<Buffer>,
+    /// The most that is written at once.
+    chunk: usize,
     /// The last line was written in part.
     torn: bool,
     /// The last write went well.
@@ -32,10 +37,11 @@ pub(super) struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    pub(super) fn new(file: W, buffer: Arc<Buffer>) -> Self {
+    pub(super) fn new(file: W, buffer: Arc<Buffer>, chunk: usize) -> Self {
         Self {
             file,
             buffer,
+            chunk,
             torn: false,
             healthy: true,
             told: 0,
@@ -85,7 +91,7 @@ impl<W: Write> Writer<W> {
     fn write(&mut self, mut lines: &[u8]) -> u64 {
         let mut lost = 0;
         while !lines.is_empty() {
-            let (chunk, rest) = lines.split_at(chunk(lines));
+            let (chunk, rest) = lines.split_at(chunk(lines, self.chunk));
             lost += self.write_chunk(chunk);
             lines = rest;
         }
@@ -120,12 +126,12 @@ impl<W: Write> Writer<W> {
 }
 
 /// Where to cut: after as many lines as a chunk holds, or after the first one.
-fn chunk(lines: &[u8]) -> usize {
-    if lines.len() <= CHUNK {
+fn chunk(lines: &[u8], most: usize) -> usize {
+    if lines.len() <= most {
         return lines.len();
     }
     let newline = |byte: &u8| *byte == b'\n';
-    let last = lines[..CHUNK].iter().rposition(newline);
+    let last = lines[..most].iter().rposition(newline);
     let cut = last.or_else(|| lines.iter().position(newline));
     cut.map_or(lines.len(), |at| at + 1)
 }
@@ -169,7 +175,7 @@ mod tests {
     fn l_10_a_line_that_was_cut_off_does_not_spoil_the_next_one() {
         let disk = Disk(Arc::new(Mutex::new((7, 2, Vec::new()))));
         let buffer = Arc::new(Buffer::new(1000));
-        let mut writer = Writer::new(disk.clone(), buffer);
+        let mut writer = Writer::new(disk.clone(), buffer, PIPE);
         assert_eq!(
             writer.write(b"one\ntwo two\nthree\n"),
             2,
@@ -183,11 +189,11 @@ mod tests {
     #[test]
     fn lines_are_cut_between_lines() {
         let long = [b"x".repeat(5000), b"\n".to_vec()].concat();
-        assert_eq!(chunk(&long), 5001);
+        assert_eq!(chunk(&long, PIPE), 5001);
         let many = b"1234567\n".repeat(1000);
-        assert_eq!(chunk(&many), 4096);
+        assert_eq!(chunk(&many, PIPE), 4096);
         let mixed = [b"short\n".to_vec(), long].concat();
-        assert_eq!(chunk(&mixed), 6);
-        assert_eq!(chunk(b"a\nb"), 3);
+        assert_eq!(chunk(&mixed, PIPE), 6);
+        assert_eq!(chunk(b"a\nb", PIPE), 3);
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use cqi_core::{Error, Result};
+use jiff::Timestamp;
 use prometheus::{
     Counter, Gauge, Opts,
     core::{Collector, Desc},
@@ -17,6 +18,8 @@ pub(super) struct Process {
     memory: Gauge,
     threads: Gauge,
     files: Gauge,
+    started: Gauge,
+    tasks: Gauge,
 }
 
 impl Process {
@@ -30,6 +33,15 @@ impl Process {
             memory: gauge("resident_memory_bytes", "Memory in use, in bytes.")?,
             threads: gauge("threads", "Threads.")?,
             files: gauge("open_fds", "Open file descriptors.")?,
+            started: {
+                let started = gauge(
+                    "start_time_seconds",
+                    "When the service started, in seconds since 1970.",
+                )?;
+                started.set(Timestamp::now().as_millisecond() as f64 / 1e3);
+                started
+            },
+            tasks: gauge("runtime_tasks", "Tasks alive in the runtime that is scraped.")?,
         })
     }
 }
@@ -41,6 +53,8 @@ impl Collector for Process {
             self.memory.desc(),
             self.threads.desc(),
             self.files.desc(),
+            self.started.desc(),
+            self.tasks.desc(),
         ]
         .concat()
     }
@@ -56,10 +70,16 @@ impl Collector for Process {
         let files = fs::read_dir("/proc/self/fd")
             .map(|files| files.count() as f64)
             .ok();
+        let runtime = tokio::runtime::Handle::try_current();
+        let tasks = runtime
+            .map(|runtime| runtime.metrics().num_alive_tasks() as f64)
+            .ok();
         let values = [
             (&self.memory, field(&status, "VmRSS:").map(|kib| kib * 1024.0)),
             (&self.threads, field(&status, "Threads:")),
             (&self.files, files),
+            (&self.started, Some(self.started.get())),
+            (&self.tasks, tasks),
         ];
         for (gauge, value) in values {
             if let Some(value) = value {

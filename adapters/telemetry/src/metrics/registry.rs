@@ -4,10 +4,12 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use cqi_core::{Code, Error, Result, config::MetricsConfig};
 use prometheus::{CounterVec, GaugeVec, IntCounterVec, Opts, TextEncoder, core::Collector};
+use tokio::time::Instant;
 
 use super::{
     Counter, Gauge, Histogram,
@@ -27,6 +29,8 @@ struct Inner {
     registry: prometheus::Registry,
     dropped: IntCounterVec,
     known: Mutex<BTreeMap<String, Known>>,
+    /// What was answered to a scrape last, and when.
+    last: Mutex<Option<(Instant, String)>>,
 }
 
 /// A metric that was made, and what must be the same when it is asked for again.
@@ -71,6 +75,7 @@ impl Metrics {
             registry,
             dropped,
             known,
+            last: Mutex::default(),
         })))
     }
 
@@ -171,7 +176,22 @@ impl Metrics {
         }
     }
 
-    /// Every metric in Prometheus' text format; the content type is [`CONTENT_TYPE`](super::CONTENT_TYPE).
+    /// What is answered to a scrape: [`Metrics::render`], made at most every quarter of a second, however many ask (L-12).
+    pub fn scrape(&self) -> String {
+        const FRESH: Duration = Duration::from_millis(250);
+        // Held while rendering: whoever asks meanwhile gets the same.
+        let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((at, text)) if at.elapsed() < FRESH => text.clone(),
+            _ => {
+                let text = self.render();
+                *last = Some((Instant::now(), text.clone()));
+                text
+            }
+        }
+    }
+
+    /// Every metric in Prometheus' text format as of now; the content type is [`CONTENT_TYPE`](super::CONTENT_TYPE).
     pub fn render(&self) -> String {
         let families = self.0.registry.gather();
         TextEncoder::new()

@@ -1,6 +1,10 @@
 use std::time::Duration;
 
-use cqi_core::{Code, Error, config::MetricsConfig, observe::Observation};
+use cqi_core::{
+    Code, Error,
+    config::MetricsConfig,
+    observe::{Observation, Observer},
+};
 
 use super::Rig;
 use crate::metrics::{Metrics, SECONDS};
@@ -162,10 +166,8 @@ fn met_11_a_subsystem_that_is_not_enabled_records_nothing() {
     assert_eq!(off.render(), "");
 }
 
-#[test]
-fn met_5_8_op_12_37_observations_feed_the_standard_metrics() {
-    let rig = Rig::new("info");
-    let observer = rig.telemetry.observer();
+/// One of everything that is counted, and two HTTP requests.
+pub(super) fn observe_everything(observer: &dyn Observer) {
     let (elapsed, failure) = (Duration::from_millis(20), Error::timeout(Duration::from_secs(1)));
     let error = Some(&failure);
     let served = |protocol, method, route, status| Observation::Served {
@@ -220,6 +222,12 @@ fn met_5_8_op_12_37_observations_feed_the_standard_metrics() {
     ] {
         observer.observe(&observation);
     }
+}
+
+#[test]
+fn met_5_8_op_12_37_observations_feed_the_standard_metrics() {
+    let rig = Rig::new("info");
+    observe_everything(&*rig.telemetry.observer());
     let text = rig.telemetry.metrics().render();
     let http = "{method=\"GET\",path=\"/a/{id}\",status_code=\"200\"}";
     for (series, expected) in [
@@ -275,8 +283,8 @@ fn met_5_8_op_12_37_observations_feed_the_standard_metrics() {
     }
 }
 
-#[test]
-fn the_process_is_measured_at_each_scrape() {
+#[tokio::test]
+async fn ml_perf_4_the_process_is_measured_at_each_scrape() {
     let text = metrics(&MetricsConfig::default()).render();
     for name in ["resident_memory_bytes", "threads", "open_fds"] {
         assert!(
@@ -284,5 +292,11 @@ fn the_process_is_measured_at_each_scrape() {
             "{text}"
         );
     }
-    assert!(value(&text, "my_shop_process_cpu_seconds_total").is_some());
+    for name in ["cpu_seconds_total", "runtime_tasks"] {
+        assert!(
+            value(&text, &format!("my_shop_process_{name}")).is_some(),
+            "{text}"
+        );
+    }
+    assert!(value(&text, "my_shop_process_start_time_seconds").unwrap() > 1.7e9);
 }

@@ -1,6 +1,7 @@
 //! The promises of the crate as a whole; its parts have their own tests.
 
 mod export;
+mod exposition;
 mod logs;
 mod metrics;
 mod outputs;

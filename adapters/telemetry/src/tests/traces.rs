@@ -2,6 +2,7 @@ use cqi_core::{config::LogFormat, trace::TraceContext};
 use tracing::{debug_span, info, info_span};
 
 use super::Rig;
+use crate::trace::Value;
 
 const INCOMING: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -55,10 +56,7 @@ fn trc_4_ml_trc_4_an_incoming_trace_is_continued_in_spans_and_lines() {
     );
     assert_eq!(
         request.attributes,
-        [
-            ("method", "GET".into()),
-            ("status", crate::trace::Value::Int(200))
-        ]
+        [("method", "GET".into()), ("status", Value::Int(200))]
     );
     let line = &rig.lines()[0];
     assert_eq!(line["trace_id"], "0af7651916cd43dd8448eb211c80319c");
@@ -102,4 +100,27 @@ fn without_our_subscriber_there_is_no_trace_and_no_panic() {
         observer.continue_trace(&span, TraceContext::parse(INCOMING, None).unwrap());
         span.in_scope(|| assert!(observer.current_trace().is_none()));
     });
+}
+
+#[test]
+fn attributes_are_bounded_and_the_last_value_counts() {
+    let rig = Rig::new("info");
+    let long = "é".repeat(10_000);
+    rig.run(|| {
+        let span = info_span!("s", a = "one", b = "two", c = 1, long = %long);
+        for round in 0..1000 {
+            span.record("a", format!("round {round}"));
+        }
+        span.record("c", "text");
+        span.record("b", true);
+    });
+    let span = rig.spans().remove(0);
+    let expected = [
+        ("a", Value::from("round 999")),
+        ("b", Value::Bool(true)),
+        ("c", Value::from("text")),
+        ("long", Value::from(&long[..4096])),
+    ];
+    assert_eq!(span.attributes, expected);
+    assert_eq!(span.dropped_attributes, 0);
 }
