@@ -218,7 +218,8 @@ impl Telemetry {
     /// later are dropped and counted. Lines that come later are written before the call that logs them returns, unless the
     /// output blocks: nobody flushes after this.
     ///
-    /// Cancel safety: dropping the future leaves the flush going on by itself until `limit`.
+    /// Must run inside a Tokio runtime. Cancel safety: dropping the future leaves the flush going on by itself until
+    /// `limit`.
     ///
     /// # Errors
     /// `Temporary` when spans or lines were lost, with their number in the context, or when the time did not suffice.
