@@ -70,25 +70,28 @@ impl Cqi {
         for service in self.services {
             app = app.service(Boxed(service));
         }
+        #[cfg(any(feature = "http", feature = "grpc"))]
+        let registration = crate::registration::Registration {
+            registry: self.registry,
+            name: self.metadata.name,
+            version: self.metadata.version,
+            config: self.config.registry.clone(),
+            #[cfg(feature = "http")]
+            http: public.as_ref().map(cqi_http::HttpServer::bound),
+            #[cfg(feature = "grpc")]
+            grpc: self.grpc.as_ref().map(cqi_grpc::GrpcServer::bound),
+        };
         #[cfg(feature = "grpc")]
         if let Some(grpc) = self.grpc {
             app = app.service(grpc);
         }
         #[cfg(feature = "http")]
         if let Some(public) = public {
-            let (bound, config, version) = (
-                public.bound(),
-                self.config.registry.clone(),
-                self.metadata.version.clone(),
-            );
-            let registration = crate::registration::Registration {
-                registry: self.registry,
-                name: self.metadata.name,
-                version,
-                config,
-                bound,
-            };
-            app = app.service(public).service(registration);
+            app = app.service(public);
+        }
+        #[cfg(any(feature = "http", feature = "grpc"))]
+        if registration.has_servers() {
+            app = app.service(registration);
         }
         Ok(app)
     }

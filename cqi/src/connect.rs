@@ -196,11 +196,7 @@ impl Cqi {
     }
 
     /// Serves services of tonic over gRPC on the configured port, behind the standard layers, with the health service.
-    /// `build` adds them to the server:
-    ///
-    /// ```ignore
-    /// cqi.grpc(|server| server.add(PositionsServer::new(positions))?.reflection(DESCRIPTORS))
-    /// ```
+    /// `build` adds them to the server: `cqi.grpc(|server| server.add(PositionsServer::new(positions)))`.
     ///
     /// # Errors
     /// What `build` returns, and `InvalidInput` for limits that break a rule, a port that another server of this process

@@ -39,7 +39,7 @@ mod callers;
 mod connect;
 mod patience;
 pub mod prelude;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "grpc"))]
 mod registration;
 mod run;
 #[cfg(any(feature = "http", feature = "grpc"))]

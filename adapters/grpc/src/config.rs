@@ -47,6 +47,9 @@ pub struct GrpcOptions {
     pub max_header_bytes: u32,
     /// The most open connections; further ones wait in the kernel's queue. Default 10,000.
     pub max_connections: usize,
+    /// The most open connections of one client, an IPv4 address or the /64 of an IPv6 one; further ones are closed. Where
+    /// a proxy stands in front, all are the proxy's. Default 1,000.
+    pub max_connections_per_client: usize,
     /// The most calls at the same time on one connection. Default 100.
     pub max_concurrent_streams: u32,
 }
@@ -70,6 +73,7 @@ impl Default for GrpcOptions {
             max_response_bytes: 4 << 20,
             max_header_bytes: 16 << 10,
             max_connections: 10_000,
+            max_connections_per_client: 1_000,
             max_concurrent_streams: 100,
         }
     }
@@ -105,6 +109,7 @@ impl GrpcOptions {
             ("max_request_bytes", self.max_request_bytes),
             ("max_response_bytes", self.max_response_bytes),
             ("max_connections", self.max_connections),
+            ("max_connections_per_client", self.max_connections_per_client),
             ("max_concurrent_streams", self.max_concurrent_streams as usize),
         ];
         let mut faults: Vec<String> = durations

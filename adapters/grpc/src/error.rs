@@ -69,7 +69,7 @@ impl From<GrpcError> for Status {
     fn from(GrpcError(error): GrpcError) -> Self {
         let status = to_status(&error);
         let code = crate::wire::name(status.code());
-        if matches!(error.kind(), Kind::Permanent | Kind::Temporary) {
+        if error.http_status() >= 500 {
             tracing::error!(error = %error.chain(), status_code = code, "call failed");
         } else {
             tracing::debug!(error = %error.chain(), status_code = code, "call refused");

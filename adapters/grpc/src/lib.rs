@@ -14,6 +14,7 @@
 //! ```
 
 mod client;
+mod client_of;
 mod config;
 mod error;
 mod fields;
@@ -24,6 +25,7 @@ mod server;
 mod stack;
 mod wire;
 
+use self::client_of::client_of;
 pub use self::{
     client::{GrpcChannel, GrpcClientOptions, GrpcClientTls, Target},
     config::GrpcOptions,
@@ -33,3 +35,8 @@ pub use self::{
     server::{Bound, GrpcServer},
     stack::{GrpcAuth, GrpcService, RequestId},
 };
+
+/// Compiles the examples of the document.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/grpc.md")]
+struct Document;

@@ -150,6 +150,10 @@ impl HttpOptions {
             faults.push("host must not be empty".to_owned());
         }
         faults.extend(self.auth.faults());
+        let asks = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if self.auth.client_certificates && !asks {
+            faults.push("auth.client_certificates must go with tls.client_ca".to_owned());
+        }
         if let Some(fault) = self.rate_limit.and_then(|limit| limit.fault()) {
             faults.push(format!("rate_limit {fault}"));
         }
@@ -185,6 +189,12 @@ mod tests {
             idle_timeout: Duration::MAX,
             max_body_bytes: 0,
             max_header_bytes: 100,
+            rate_limit: Some(RateLimit::per_second(0)),
+            auth: AuthOptions {
+                open_paths: vec!["/a/../b".to_owned()],
+                client_certificates: true,
+                ..AuthOptions::default()
+            },
             ..HttpOptions::default()
         };
         let error = bad.validate().unwrap_err().to_string();
@@ -194,6 +204,9 @@ mod tests {
             "idle_timeout",
             "max_body_bytes",
             "max_header_bytes",
+            "rate_limit",
+            "auth.open_paths",
+            "auth.client_certificates",
         ] {
             assert!(error.contains(&format!("{field} must")), "{field} in {error}");
         }

@@ -65,14 +65,10 @@ struct ErrorBody<'a> {
     code: &'a str,
 }
 
-impl IntoResponse for HttpError {
-    fn into_response(self) -> Response {
+impl HttpError {
+    /// The response, without a line in the log: for refusals that a client may cause as often as it likes.
+    pub(crate) fn response(&self) -> Response {
         let (status, error) = (self.status(), &self.error);
-        if status.is_server_error() {
-            tracing::error!(error = %error.chain(), status = status.as_u16(), "request failed");
-        } else {
-            tracing::debug!(error = %error.chain(), status = status.as_u16(), "request refused");
-        }
         let mut response = if status == StatusCode::INTERNAL_SERVER_ERROR {
             respond(status, "internal error", cqi_core::Kind::Permanent.name())
         } else {
@@ -88,6 +84,18 @@ impl IntoResponse for HttpError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let (status, error) = (self.status(), &self.error);
+        if status.is_server_error() {
+            tracing::error!(error = %error.chain(), status = status.as_u16(), "request failed");
+        } else {
+            tracing::debug!(error = %error.chain(), status = status.as_u16(), "request refused");
+        }
+        self.response()
     }
 }
 

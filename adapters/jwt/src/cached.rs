@@ -16,7 +16,7 @@ use crate::{JwksOptions, key_set::KeySet};
 
 /// What the last fetches brought.
 #[derive(Debug, Clone)]
-struct State {
+pub(crate) struct State {
     keys: Arc<KeySet>,
     /// When the keys were asked for that are held.
     fetched: Instant,
@@ -87,13 +87,8 @@ impl CachedKeys {
         }
     }
 
-    /// Whether the keys could be renewed when they were asked for last.
-    pub(crate) fn health(&self) -> Result<()> {
-        let state = self.state.borrow();
-        match &state.failure {
-            None if self.state.has_changed().is_ok() => Ok(()),
-            _ => Err(unknown("the keys of tokens cannot be renewed", &state)),
-        }
+    pub(crate) fn checker(&self) -> KeyChecker {
+        KeyChecker(self.state.clone())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -109,6 +104,20 @@ impl CachedKeys {
         match timeout(limit, receiver.wait_for(|new| new.fetches > state.fetches)).await {
             Ok(Ok(new)) => Ok(new.clone()),
             _ => Err(unknown("the key of the token is unknown as yet", state)),
+        }
+    }
+}
+
+/// Whether the keys could be renewed when they were asked for last.
+#[derive(Debug)]
+pub(crate) struct KeyChecker(watch::Receiver<State>);
+
+impl KeyChecker {
+    pub(crate) fn check(&self) -> Result<()> {
+        let state = self.0.borrow();
+        match &state.failure {
+            None if self.0.has_changed().is_ok() => Ok(()),
+            _ => Err(unknown("the keys of tokens cannot be renewed", &state)),
         }
     }
 }

@@ -30,6 +30,7 @@ impl Fetcher {
             .tls_backend_preconfigured(tls(options)?)
             .redirect(redirect::Policy::none())
             .referer(false)
+            .retry(reqwest::retry::never())
             .no_proxy()
             .timeout(options.timeout)
             .build()

@@ -1,6 +1,7 @@
 //! Verification of JSON Web Tokens for cqi services.
 //!
-//! [`JwtVerifier`] is a [`Verifier`](cqi_core::auth::Verifier): the layers of HTTP, gRPC and events take it.
+//! [`JwtVerifier`] is a [`Verifier`](cqi_core::auth::Verifier): the layers of HTTP, gRPC and events take it. Its keys are
+//! given, as here, or published by the issuer ([`KeySource`]). Which tokens it accepts is in [`JwtOptions`].
 //!
 //! ```
 //! use cqi_core::auth::Verifier;
@@ -32,3 +33,8 @@ pub use self::{
     options::{JwksOptions, JwtOptions, KeySource},
     verifier::JwtVerifier,
 };
+
+// The examples of the document are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/authentication.md")]
+struct Document;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use cqi_core::{
     Error, Result,
     auth::{AuthContext, MAX_CREDENTIAL, Verifier, refused},
+    health::{Checker, check_fn},
     secret::Secret,
 };
 use jsonwebtoken::{Header, decode, decode_header, errors::ErrorKind, get_current_timestamp};
@@ -13,7 +14,7 @@ use reqwest::Url;
 
 use crate::{
     JwtOptions, KeySource,
-    cached::CachedKeys,
+    cached::{CachedKeys, KeyChecker},
     claims::{self, Claims},
     http::{Fetcher, address},
     jwks,
@@ -72,15 +73,19 @@ impl JwtVerifier {
         Ok(Self { options, keys })
     }
 
-    /// Whether published keys could be renewed when they were asked for last; always well when they were given.
+    /// Checks whether published keys could be renewed when they were asked for last, under the name `token_keys`; always
+    /// well when the keys were given.
     ///
-    /// # Errors
-    /// `Temporary`, and why they could not.
-    pub fn health(&self) -> Result<()> {
-        match &self.keys {
-            Keys::Given(_) => Ok(()),
-            Keys::Published(keys) => keys.health(),
-        }
+    /// Tokens are verified for a while without renewal ([`JwksOptions::keep`](crate::JwksOptions::keep)), so register it as
+    /// not required: operators shall see it, and no instance shall be taken out of service for it.
+    pub fn checker(&self) -> impl Checker + use<> {
+        let keys = match &self.keys {
+            Keys::Given(_) => None,
+            Keys::Published(keys) => Some(keys.checker()),
+        };
+        check_fn("token_keys", move || {
+            std::future::ready(keys.as_ref().map_or(Ok(()), KeyChecker::check))
+        })
     }
 
     async fn caller(&self, token: &str) -> Result<AuthContext, Failure> {

@@ -1,5 +1,7 @@
 //! A small mutator of bytes: enough to find what a careless parser trips over, in a second.
 
+#![allow(clippy::print_stdout)] // shown when a test fails
+
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     time::Duration,

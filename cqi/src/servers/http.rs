@@ -1,6 +1,6 @@
 //! The HTTP servers: one for everybody, one for operators.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use cqi_core::{Result, auth::AnyOf, config::Config};
 use cqi_http::{AuthOptions, CorsOptions, HttpOptions, HttpServer, Network, RateLimit, try_routes};
@@ -83,7 +83,7 @@ pub(crate) fn admin(cqi: &Cqi) -> Result<Option<HttpServer>> {
         try_routes(|| cqi_http::admin_router(&cqi.health, &metrics.path, move || rendered.render()))?;
     let options = HttpOptions {
         // Nobody waits for a scrape.
-        shutdown_grace: Duration::from_secs(1).min(cqi.config.server.shutdown_timeout / 20),
+        shutdown_grace: std::time::Duration::from_secs(1).min(cqi.config.server.shutdown_timeout / 20),
         ..HttpOptions::listen(&metrics.host, metrics.port)
     };
     Ok(Some(HttpServer::new("admin", routes, options)?))

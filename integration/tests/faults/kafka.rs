@@ -8,9 +8,12 @@ use cqi_testkit::{
 };
 use tokio::{task::block_in_place, time::Instant};
 
-use crate::harness::{
-    Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, Worker, event, finish, of_partitions,
-    scale, topic,
+use crate::{
+    harness::{
+        Broker, Figures, Findings, Load, Log, Member, Outcome, Seen, Tune, Worker, event, finish,
+        of_partitions, scale, topic,
+    },
+    support::{has_python, python},
 };
 
 const QUIET: Duration = Duration::from_secs(20);

@@ -121,7 +121,8 @@ fn fnd_6_every_crate_has_the_lints_of_the_workspace_which_forbid_unsafe_code() {
     let mut faults = Vec::new();
     for manifest in files("", &["Cargo.toml"])
         .into_iter()
-        .filter(|file| file.path != "Cargo.toml")
+        // The fuzz targets need another compiler, so they are a workspace of their own.
+        .filter(|file| file.path != "Cargo.toml" && file.path != "fuzz/Cargo.toml")
     {
         let table: toml::Table = manifest.text.parse().unwrap();
         let inherits = table

@@ -64,7 +64,12 @@ impl Replay {
 
     /// The attempt under way is the last.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        let mut kept = self.lock();
+        kept.closed = true;
+        if kept.attempt == 1 {
+            // It has read all of them.
+            kept.parts = Vec::new();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -8,28 +8,37 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::task::TaskTracker;
 
-use super::connection::{self, Shared, Streams};
+use super::{
+    caps::Caps,
+    connection::{self, Shared},
+};
 
 /// The pauses after a failed accept, when the process has no file descriptors left for example (F-NET-05).
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts until `lifecycle` asks to stop, then drains.
-pub(super) async fn serve(
-    listener: TcpListener,
-    shared: Shared,
-    streams: Streams,
-    lifecycle: Lifecycle,
-) -> Result<()> {
-    // Ends the calls also when this future is dropped.
-    let _cut = streams.cut.clone().drop_guard();
-    let most = shared.options.max_connections;
+pub(super) async fn serve(listener: TcpListener, shared: Shared, lifecycle: Lifecycle) -> Result<()> {
+    let (most, per_client) = (
+        shared.options.max_connections,
+        shared.options.max_connections_per_client,
+    );
+    let caps = Caps::default();
     let mut connections = JoinSet::new();
     let open = |connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr| {
+        let Some(place) = caps.take(peer.ip(), per_client) else {
+            tracing::debug!(%peer, "closed: the client has too many connections");
+            return;
+        };
         // Without it, small responses could wait for the client's acknowledgement. It fails on dead sockets only.
         let _ = stream.set_nodelay(true);
-        connections.spawn(connection::serve(stream, peer, shared.clone()));
+        let shared = shared.clone();
+        connections.spawn(async move {
+            connection::serve(stream, peer, shared).await;
+            drop(place);
+        });
     };
     let mut pause = FIRST_PAUSE;
     let mut resume = Instant::now();
@@ -71,28 +80,28 @@ pub(super) async fn serve(
     }
     drop(listener);
     shared.drain.cancel();
-    finish(connections, streams, shared.options.shutdown_grace).await
+    finish(connections, shared.calls, shared.options.shutdown_grace).await
 }
 
 /// Waits for the connections to end, and cuts what is left after `grace`.
-async fn finish(mut connections: JoinSet<()>, streams: Streams, grace: Duration) -> Result<()> {
-    streams.tasks.close();
+async fn finish(mut connections: JoinSet<()>, calls: TaskTracker, grace: Duration) -> Result<()> {
+    calls.close();
     let all = async {
         while let Some(ended) = connections.join_next().await {
             report(&ended);
         }
-        streams.tasks.wait().await;
+        calls.wait().await;
     };
     if timeout(grace, all).await.is_ok() {
         return Ok(());
     }
-    let (calls, open) = (streams.tasks.len(), connections.len());
-    tracing::warn!(calls, connections = open, ?grace, "calls were cut");
+    let (cut, open) = (calls.len(), connections.len());
+    tracing::warn!(calls = cut, connections = open, ?grace, "calls were cut");
+    // Their calls end with them.
     connections.shutdown().await;
-    streams.cut.cancel();
-    streams.tasks.wait().await;
+    calls.wait().await;
     Err(Error::temporary(format!(
-        "{calls} calls on {open} connections were cut after {grace:?}"
+        "{cut} calls on {open} connections were cut after {grace:?}"
     ))
     .with_code(Code::Timeout))
 }

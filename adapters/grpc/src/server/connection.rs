@@ -32,7 +32,8 @@ pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     pub(super) options: Arc<GrpcOptions>,
     pub(super) tls: Option<TlsAcceptor>,
-    pub(super) builder: Builder<Streams>,
+    /// All calls of the server.
+    pub(super) calls: TaskTracker,
     pub(super) drain: CancellationToken,
 }
 
@@ -76,7 +77,14 @@ where
     let calls =
         service_fn(|request: http::Request<Incoming>| shared.stack.call(&peer, request, activity.call()));
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
-    let mut connection = pin!(shared.builder.serve_connection(io, calls));
+    let cut_off = CancellationToken::new();
+    let streams = Streams {
+        tasks: shared.calls.clone(),
+        cut_off: cut_off.clone(),
+    };
+    // Calls end with their connection, also when this future is dropped.
+    let _cut_off = cut_off.drop_guard();
+    let mut connection = pin!(builder(options, streams).serve_connection(io, calls));
     let mut timer = pin!(sleep_until(Instant::now() + options.handshake_timeout));
     let mut asked = pin!(shared.drain.cancelled());
     let mut told = false;
@@ -123,7 +131,7 @@ fn spread(age: Duration) -> Duration {
 }
 
 /// hyper with every limit set: tonic would switch two of them off (G-05).
-pub(super) fn builder(options: &GrpcOptions, streams: Streams) -> Builder<Streams> {
+fn builder(options: &GrpcOptions, streams: Streams) -> Builder<Streams> {
     let mut builder = Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -136,11 +144,11 @@ pub(super) fn builder(options: &GrpcOptions, streams: Streams) -> Builder<Stream
     builder
 }
 
-/// Runs the calls, each in a task that the server owns.
+/// Runs the calls of a connection, each in a task that the server owns.
 #[derive(Debug, Clone)]
-pub(super) struct Streams {
-    pub(super) tasks: TaskTracker,
-    pub(super) cut: CancellationToken,
+struct Streams {
+    tasks: TaskTracker,
+    cut_off: CancellationToken,
 }
 
 impl<F> hyper::rt::Executor<F> for Streams
@@ -148,11 +156,12 @@ where
     F: Future + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let cut = self.cut.clone();
+        let cut_off = self.cut_off.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 _ = stream => {}
-                () = cut.cancelled() => {}
+                () = cut_off.cancelled() => {}
             }
         });
     }

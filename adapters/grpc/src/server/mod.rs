@@ -2,6 +2,7 @@
 
 mod accept;
 mod activity;
+mod caps;
 mod connection;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
@@ -20,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::activity::Active;
-use self::connection::{Shared, Streams};
+use self::connection::Shared;
 use crate::{
     GrpcAuth, GrpcOptions,
     health::HealthService,
@@ -187,18 +188,14 @@ impl Service for GrpcServer {
         };
         let address = self.bound.borrow().map(tracing::field::display);
         tracing::info!(component = self.name, address, tls = tls.is_some(), "listening");
-        let streams = Streams {
-            tasks: TaskTracker::new(),
-            cut: CancellationToken::new(),
-        };
         let shared = Shared {
             stack: Arc::new(Stack::new(self.services, self.auth, self.observer, &self.options)),
-            builder: connection::builder(&self.options, streams.clone()),
             options: self.options,
             tls,
+            calls: TaskTracker::new(),
             drain: self.drain,
         };
-        accept::serve(listener, shared, streams, lifecycle).await
+        accept::serve(listener, shared, lifecycle).await
     }
 }
 

@@ -9,7 +9,7 @@ use cqi_core::{
 use http::{HeaderMap, header::AUTHORIZATION};
 use tokio::time::timeout;
 
-use super::services::Method;
+use super::{Peer, failures::Failures, services::Method};
 
 /// How callers prove who they are (ML-GRPC-8). All services are closed but those named in `open` (G-12).
 ///
@@ -34,6 +34,10 @@ pub struct GrpcAuth {
     pub open: Vec<String>,
     /// How long the verifier may take; then the answer is UNAVAILABLE. Default 5 s.
     pub timeout: Duration,
+    /// How many wrong credentials a minute from one client, an IPv4 address or the /64 of an IPv6 one, are answered with
+    /// UNAUTHENTICATED; further ones get RESOURCE_EXHAUSTED and the time to wait. Right ones are let in at any
+    /// time, so that nobody is kept out by others behind the same address. Default 30; 0 means no limit.
+    pub failed_logins: u32,
 }
 
 impl Default for GrpcAuth {
@@ -48,6 +52,7 @@ impl Default for GrpcAuth {
             client_certificates: false,
             open: open.map(str::to_owned).to_vec(),
             timeout: Duration::from_secs(5),
+            failed_logins: 30,
         }
     }
 }
@@ -68,32 +73,78 @@ impl GrpcAuth {
             ..Self::default()
         }
     }
+}
 
-    /// The caller, who may call `method`.
-    async fn caller(
+/// The doorkeeper of a server.
+#[derive(Debug)]
+pub(super) struct Auth {
+    options: Option<GrpcAuth>,
+    failures: Failures,
+}
+
+impl Auth {
+    pub(super) fn new(options: Option<GrpcAuth>) -> Self {
+        Self {
+            options,
+            failures: Failures::default(),
+        }
+    }
+
+    /// Lets a call pass or refuses it. Gives the caller, if it is known. A method that is not there is closed, too.
+    pub(super) async fn admit(
         &self,
+        method: Option<&Method>,
         headers: &HeaderMap,
-        certified: Option<&Arc<AuthContext>>,
-    ) -> Result<Arc<AuthContext>> {
-        let given = headers.get_all(AUTHORIZATION);
-        let mut given = given.iter();
-        let header = given.next();
-        if header.is_none() && self.client_certificates {
+        peer: &Peer,
+    ) -> Result<Option<Arc<AuthContext>>> {
+        let requirements = method.map_or(&[][..], |method| &method.requirements);
+        let caller = match &self.options {
+            Some(options) if !requirements.is_empty() || !options.is_open(method) => {
+                Some(self.caller(options, headers, peer).await?)
+            }
+            _ => None,
+        };
+        for requirement in requirements {
+            requirement.check(caller.as_ref().ok_or_else(refused)?)?;
+        }
+        Ok(caller)
+    }
+
+    async fn caller(&self, options: &GrpcAuth, headers: &HeaderMap, peer: &Peer) -> Result<Arc<AuthContext>> {
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let Some(header) = given.next() else {
+            let certified = peer.identity.as_ref().filter(|_| options.client_certificates);
             return certified.cloned().ok_or_else(refused);
-        }
+        };
         // Which one of several would count?
-        if given.next().is_some() {
-            return Err(refused());
+        let one = given.next().is_none().then_some(header);
+        let caller = options.verify(one.and_then(|header| header.to_str().ok())).await;
+        if caller.as_ref().is_err_and(Error::is_unauthorized)
+            && options.failed_logins > 0
+            && let Some(wait) = self.failures.count(peer.remote.ip(), options.failed_logins)
+        {
+            let error = Error::temporary("too many wrong credentials").with_code(Code::RateLimited);
+            return Err(error.with_retry_after(wait));
         }
-        let credential = bearer(header.and_then(|header| header.to_str().ok()))?;
+        caller.map(Arc::new)
+    }
+}
+
+impl GrpcAuth {
+    fn is_open(&self, method: Option<&Method>) -> bool {
+        method.is_some_and(|method| self.open.iter().any(|open| open == method.service()))
+    }
+
+    async fn verify(&self, header: Option<&str>) -> Result<AuthContext> {
+        let credential = bearer(header)?;
         let verifier = self.verifier.as_ref().ok_or_else(refused)?;
         match timeout(self.timeout, verifier.verify(&credential)).await {
-            Ok(Ok(caller)) => Ok(Arc::new(caller)),
             Ok(Err(error)) if error.is_unauthorized() => {
                 tracing::debug!(error = %error.chain(), "credential refused");
                 Err(refused())
             }
             Ok(Err(error)) => Err(undecided(&error)),
+            Ok(caller) => caller,
             Err(_elapsed) => Err(undecided(&Error::timeout(self.timeout))),
         }
     }
@@ -103,24 +154,4 @@ impl GrpcAuth {
 fn undecided(error: &Error) -> Error {
     tracing::warn!(error = %error.chain(), "credentials cannot be verified");
     Error::temporary("credentials cannot be verified now").with_code(Code::Unavailable)
-}
-
-/// Lets a call pass or refuses it. Gives the caller, if it is known.
-pub(super) async fn admit(
-    auth: Option<&GrpcAuth>,
-    method: &Method,
-    headers: &HeaderMap,
-    certified: Option<&Arc<AuthContext>>,
-) -> Result<Option<Arc<AuthContext>>> {
-    let open = |auth: &GrpcAuth| auth.open.iter().any(|open| open == method.service());
-    let caller = match auth {
-        Some(auth) if !method.requirements.is_empty() || !open(auth) => {
-            Some(auth.caller(headers, certified).await?)
-        }
-        _ => None,
-    };
-    for requirement in &method.requirements {
-        requirement.check(caller.as_ref().ok_or_else(refused)?)?;
-    }
-    Ok(caller)
 }

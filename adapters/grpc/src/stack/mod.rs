@@ -5,6 +5,7 @@
 mod auth;
 mod body;
 mod call;
+mod failures;
 mod messages;
 mod request_id;
 mod services;
@@ -32,14 +33,15 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 pub(crate) use self::request_id::REQUEST_ID;
 pub(crate) use self::services::{Names, Services};
-pub use self::{auth::GrpcAuth, request_id::RequestId, services::GrpcService};
 use self::{
+    auth::Auth,
     body::CallBody,
     call::Call,
     messages::{Limited, Messages},
     request_id::Generator,
     services::Method,
 };
+pub use self::{auth::GrpcAuth, request_id::RequestId, services::GrpcService};
 use crate::{GrpcOptions, error::to_status, scope::Scope, server::Active, wire};
 
 /// The longest part of a path that goes into logs and spans.
@@ -58,7 +60,7 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 pub(crate) struct Stack {
     services: Services,
-    auth: Option<GrpcAuth>,
+    auth: Auth,
     observer: Arc<dyn Observer>,
     ids: Generator,
     request_timeout: std::time::Duration,
@@ -82,7 +84,7 @@ impl Stack {
     ) -> Self {
         Self {
             services,
-            auth,
+            auth: Auth::new(auth),
             observer,
             ids: Generator::new(),
             request_timeout: options.request_timeout,
@@ -118,7 +120,7 @@ impl Stack {
 
 impl Call {
     async fn serve(mut self, request: Request<Incoming>, peer: &Peer, active: Active) -> Response<CallBody> {
-        // Thirty years from now is further than any deadline: what cannot be added is no deadline.
+        // A time that is too long for the clock is no deadline.
         let deadline = wire::timeout(request.headers()).and_then(|limit| self.started.checked_add(limit));
         let limit = self.started + self.stack.request_timeout;
         let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
@@ -161,17 +163,17 @@ impl Call {
         limit: Instant,
     ) -> Result<Answer, Status> {
         check_protocol(&request)?;
-        let method = self.method.clone();
-        let method = method.ok_or_else(|| Status::unimplemented("no such service"))?;
         if limit <= Instant::now() {
             return Err(too_late());
         }
-        let auth = self.stack.auth.as_ref();
-        let caller = auth::admit(auth, &method, request.headers(), peer.identity.as_ref()).await;
+        let auth = &self.stack.auth;
+        let caller = auth.admit(self.method.as_deref(), request.headers(), peer).await;
         let caller = caller.map_err(|error| {
             tracing::debug!(error = %error.chain(), "call refused");
             to_status(&error)
         })?;
+        let method = self.method.clone();
+        let method = method.ok_or_else(|| Status::unimplemented("no such service"))?;
         let credential = caller.as_ref().and_then(|_| credential(request.headers()));
         let mut request = request.map(|body| Body::new(Limited::new(body, self.stack.max_request_bytes)));
         let extensions = request.extensions_mut();

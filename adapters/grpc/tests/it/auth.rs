@@ -47,7 +47,7 @@ async fn secured(auth: GrpcAuth) -> Running {
 }
 
 #[tokio::test]
-async fn g_12_every_service_is_closed_but_the_open_ones() {
+async fn g_12_ml_grpc_8_every_service_is_closed_but_the_open_ones() {
     let running = secured(GrpcAuth::verifier(keys())).await;
     let mut client = Client::new(channel(running.address));
     for path in [
@@ -57,6 +57,8 @@ async fn g_12_every_service_is_closed_but_the_open_ones() {
         "/test.v1.Echo/Chat",
         "/test.v1.Echo/Nothing",
         "/test.v1.Second/Unary",
+        "/test.v1.Nobody/Unary",
+        "/",
     ] {
         let status = client.call(path, note("", 0)).await.unwrap_err();
         assert_eq!(
@@ -71,6 +73,11 @@ async fn g_12_every_service_is_closed_but_the_open_ones() {
         .call("/grpc.reflection.v1.ServerReflection/Nothing", note("", 0))
         .await;
     assert_eq!(reflection.unwrap_err().code(), Code::Unimplemented);
+    // What is refused is measured, under no name that a caller has made up.
+    running
+        .notes
+        .wait_for("grpc unmatched unmatched UNAUTHENTICATED")
+        .await;
     // Nothing was learnt of methods that nobody reached.
     assert!(running.notes.all().iter().all(|note| !note.contains("Echo")));
 }
@@ -118,6 +125,33 @@ async fn auth_3_7_8_keys_open_calls_of_all_kinds_and_all_else_is_refused_alike()
         running.client.unary(twice).await.unwrap_err().code(),
         Code::Unauthenticated
     );
+}
+
+#[tokio::test]
+async fn a_25_who_is_wrong_too_often_waits_and_the_right_key_opens_still() {
+    let mut auth = GrpcAuth::verifier(keys());
+    auth.failed_logins = 3;
+    let mut running = secured(auth).await;
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        let status = running
+            .client
+            .unary(with("Bearer wrong", note("who", 0)))
+            .await
+            .unwrap_err();
+        codes.push(status.code());
+        let wait = cqi_grpc::from_status(status).retry_after();
+        assert_eq!(wait.is_some(), codes.len() == 4);
+    }
+    assert_eq!(codes[2..], [Code::Unauthenticated, Code::ResourceExhausted]);
+    // To show none at all is no guess.
+    let status = running.client.ask("who").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    running
+        .client
+        .unary(with(&format!("Bearer {KEY}"), note("who", 0)))
+        .await
+        .unwrap();
 }
 
 /// A verifier that knows one token, and otherwise hangs, fails or panics as it is told.

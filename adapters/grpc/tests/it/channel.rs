@@ -1,13 +1,22 @@
 //! The client channel.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use cqi_core::{
+    Error,
     auth::{ApiKeys, Verifier},
     policy::Retry,
-    registry::{MemoryRegistry, Registry, ServiceInfo},
 };
-use cqi_grpc::{GrpcAuth, GrpcChannel, GrpcClientOptions, from_status};
+use cqi_grpc::{GrpcAuth, GrpcChannel, GrpcClientOptions, GrpcError, from_status};
 use futures::future::BoxFuture;
 use tokio::{net::TcpListener, time::Instant};
 use tonic::{Code, Request, Response, Status, body::Body, server::NamedService};
@@ -19,11 +28,11 @@ use crate::{
     support::{Notes, PATIENCE, SHORT, options, serve, serve_with, soon},
 };
 
-async fn connect(options: GrpcClientOptions) -> Client<GrpcChannel> {
+pub(crate) async fn connect(options: GrpcClientOptions) -> Client<GrpcChannel> {
     Client::new(GrpcChannel::connect(options).await.unwrap())
 }
 
-fn to(address: std::net::SocketAddr) -> GrpcClientOptions {
+fn to(address: SocketAddr) -> GrpcClientOptions {
     GrpcClientOptions::uri(format!("http://{address}"))
 }
 
@@ -139,36 +148,29 @@ async fn a_call_waits_for_a_server_that_comes_back() {
     assert_eq!(answer.unwrap().text, "still there?");
 }
 
-/// Fails some times, then answers.
+/// A service with any methods, all of which do the same.
 #[derive(Clone)]
-struct Busy(Arc<std::sync::atomic::AtomicU32>);
+struct Any<F>(F);
 
-impl NamedService for Busy {
-    const NAME: &'static str = "test.v1.Busy";
+impl<F> NamedService for Any<F> {
+    const NAME: &'static str = "test.v1.Any";
 }
 
-impl tower::Service<http::Request<Body>> for Busy {
+impl<F, Fut> tower::Service<http::Request<Body>> for Any<F>
+where
+    F: FnMut(Request<Note>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Response<Note>, Status>> + Send + 'static,
+{
     type Response = http::Response<Body>;
-    type Error = std::convert::Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
-        std::task::Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let calls = Arc::clone(&self.0);
-        let answer = service_fn(move |request: Request<Note>| {
-            let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            async move {
-                if call % 3 < 2 {
-                    let error =
-                        cqi_core::Error::temporary("busy").with_retry_after(Duration::from_millis(30));
-                    return Err(Status::from(cqi_grpc::GrpcError::from(error)));
-                }
-                Ok::<_, Status>(Response::new(request.into_inner()))
-            }
-        });
+        let answer = service_fn(self.0.clone());
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(ProstCodec::<Note, Note>::default());
             Ok(grpc.unary(answer, request).await)
@@ -178,119 +180,50 @@ impl tower::Service<http::Request<Body>> for Busy {
 
 #[tokio::test]
 async fn only_what_is_repeatable_is_repeated_after_an_answer() {
-    let busy = Busy(Arc::default());
-    let running = serve_with(options(), |server| server.add(busy.clone()).unwrap()).await;
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let busy = Any(move |request: Request<Note>| {
+        let call = counted.fetch_add(1, Relaxed);
+        async move {
+            if call % 3 < 2 {
+                let error = Error::temporary("busy").with_retry_after(Duration::from_millis(30));
+                return Err(GrpcError::from(error).into());
+            }
+            Ok(Response::new(request.into_inner()))
+        }
+    });
+    let running = serve_with(options(), |server| server.add(busy).unwrap()).await;
     let mut options = to(running.address);
     options.retry.initial = Duration::from_millis(1);
     let channel = GrpcChannel::connect(options).await.unwrap();
     let mut once = Client::new(channel.clone());
-    let status = once.call("/test.v1.Busy/Ask", note("x", 1)).await.unwrap_err();
+    let status = once.call("/test.v1.Any/Ask", note("x", 1)).await.unwrap_err();
     let error = from_status(status);
     assert_eq!(
         (error.message(), error.retry_after()),
         ("busy", Some(Duration::from_millis(30)))
     );
     assert!(error.may_have_applied());
-    busy.0.store(0, std::sync::atomic::Ordering::Relaxed);
+    calls.store(0, Relaxed);
     let mut repeated = Client::new(channel.repeatable());
     let begun = Instant::now();
-    let answer = repeated.call("/test.v1.Busy/Ask", note("x", 1)).await.unwrap();
+    let answer = repeated.call("/test.v1.Any/Ask", note("x", 1)).await.unwrap();
     assert_eq!(answer.into_inner(), note("x", 1));
     assert!(
         begun.elapsed() >= Duration::from_millis(60),
         "the server's pauses are kept"
     );
-    assert_eq!(busy.0.load(std::sync::atomic::Ordering::Relaxed), 3);
+    assert_eq!(calls.load(Relaxed), 3);
     // Other errors are not repeated at all.
     assert_eq!(repeated.ask("missing").await.unwrap_err().code(), Code::NotFound);
     // And what cannot succeed in time is not tried.
     let mut hasty = Request::new(note("x", 1));
     hasty.set_timeout(Duration::from_millis(20));
-    let status = repeated.call("/test.v1.Busy/Ask", hasty).await.unwrap_err();
+    let status = repeated.call("/test.v1.Any/Ask", hasty).await.unwrap_err();
     assert!(
         [Code::Unavailable, Code::DeadlineExceeded].contains(&status.code()),
         "{status:?}"
     );
-}
-
-#[tokio::test]
-async fn calls_are_spread_over_the_instances_of_a_service_as_they_come_and_go() {
-    let registry = Arc::new(MemoryRegistry::new(Duration::from_secs(60)));
-    let (one, two) = (serve(options()).await, serve(options()).await);
-    let register = async |port: u16, metadata: Option<u16>| {
-        let info = ServiceInfo::new("notes", "1", "127.0.0.1", port);
-        let info = match metadata {
-            Some(port) => info.with_metadata("grpc_port", port.to_string()),
-            None => info,
-        };
-        registry.register(info).await.unwrap().id
-    };
-    let dynamic: Arc<dyn Registry> = Arc::<MemoryRegistry>::clone(&registry);
-    let mut client = connect(GrpcClientOptions::service(dynamic, "notes")).await;
-    let status = soon(client.ask("nobody")).await.unwrap_err();
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::Unavailable, "service has no running instance")
-    );
-
-    let first = register(one.address.port(), None).await;
-    let served = |running: &crate::support::Running| running.notes.all().len();
-    let until = async |client: &mut Client<GrpcChannel>, done: &(dyn Fn() -> bool + Sync)| {
-        soon(async {
-            while !done() {
-                let _ = client.ask("hello").await;
-            }
-        })
-        .await;
-    };
-    until(&mut client, &|| served(&one) > 3).await;
-    // The second is registered with the port of another protocol.
-    register(1, Some(two.address.port())).await;
-    until(&mut client, &|| served(&two) > 3).await;
-    let before = (served(&one), served(&two));
-    for _ in 0..10 {
-        client.ask("in turn").await.unwrap();
-    }
-    assert_eq!((served(&one) - before.0, served(&two) - before.1), (5, 5));
-    registry.deregister(first).await.unwrap();
-    let seen = std::cell::Cell::new(served(&one));
-    soon(async {
-        // Until ten calls in a row go to the second only.
-        loop {
-            for _ in 0..10 {
-                client.ask("hello").await.unwrap();
-            }
-            if seen.replace(served(&one)) == served(&one) {
-                break;
-            }
-        }
-    })
-    .await;
-    drop(one);
-    client.ask("the second is still there").await.unwrap();
-}
-
-#[tokio::test]
-async fn an_instance_that_is_gone_costs_no_call() {
-    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new(Duration::from_secs(60)));
-    let running = serve(options()).await;
-    let gone = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    for port in [running.address.port(), gone.port()] {
-        registry
-            .register(ServiceInfo::new("notes", "1", "127.0.0.1", port))
-            .await
-            .unwrap();
-    }
-    let mut options = GrpcClientOptions::service(registry, "notes");
-    options.retry.initial = Duration::from_millis(1);
-    let mut client = connect(options).await;
-    for _ in 0..10 {
-        soon(client.ask("hello")).await.unwrap();
-    }
 }
 
 const KEY: &str = "3f1b0c2e9a7d4865";
@@ -320,36 +253,6 @@ async fn a_configured_credential_is_shown() {
     );
 }
 
-/// Asks another server with the text of the note.
-#[derive(Clone)]
-struct Relay(Client<GrpcChannel>);
-
-impl NamedService for Relay {
-    const NAME: &'static str = "test.v1.Relay";
-}
-
-impl tower::Service<http::Request<Body>> for Relay {
-    type Response = http::Response<Body>;
-    type Error = std::convert::Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let client = self.0.clone();
-        let answer = service_fn(move |request: Request<Note>| {
-            let mut client = client.clone();
-            async move { client.unary(request.into_inner()).await }
-        });
-        Box::pin(async move {
-            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Note, Note>::default());
-            Ok(grpc.unary(answer, request).await)
-        })
-    }
-}
-
 #[tokio::test]
 async fn f_net_03_what_is_left_of_the_time_shrinks_from_hop_to_hop_and_credentials_only_go_on_when_asked() {
     let keys: Arc<dyn Verifier> =
@@ -359,7 +262,11 @@ async fn f_net_03_what_is_left_of_the_time_shrinks_from_hop_to_hop_and_credentia
     for forward in [false, true] {
         let mut options = to(last.address);
         options.forward_credential = forward;
-        let relay = Relay(connect(options).await);
+        let next = connect(options).await;
+        let relay = Any(move |request: Request<Note>| {
+            let mut next = next.clone();
+            async move { next.unary(request.into_inner()).await }
+        });
         let middle = serve_with(crate::support::options(), |server| {
             server.add(relay).unwrap().auth(auth())
         })
@@ -368,7 +275,7 @@ async fn f_net_03_what_is_left_of_the_time_shrinks_from_hop_to_hop_and_credentia
         options.timeout = Duration::from_secs(2);
         options.credential = Some(KEY.into());
         let mut client = connect(options).await;
-        let answer = client.call("/test.v1.Relay/Ask", note("remaining", 0)).await;
+        let answer = client.call("/test.v1.Any/Ask", note("remaining", 0)).await;
         if forward {
             let left = answer.unwrap().into_inner().number;
             assert!((1..2000).contains(&left), "{left}");
@@ -376,7 +283,7 @@ async fn f_net_03_what_is_left_of_the_time_shrinks_from_hop_to_hop_and_credentia
             named
                 .metadata_mut()
                 .insert("x-request-id", "abc-1".parse().unwrap());
-            let answer = client.call("/test.v1.Relay/Ask", named).await.unwrap();
+            let answer = client.call("/test.v1.Any/Ask", named).await.unwrap();
             assert_eq!(answer.into_inner().text, "abc-1");
         } else {
             assert_eq!(answer.unwrap_err().code(), Code::Unauthenticated);

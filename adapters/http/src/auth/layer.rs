@@ -1,7 +1,6 @@
 //! The layer that asks the verifier.
 
 use std::{
-    collections::HashSet,
     convert::Infallible,
     fmt, mem,
     sync::Arc,
@@ -41,7 +40,7 @@ pub struct AuthLayer(Arc<Auth>);
 
 pub(super) struct Auth {
     verifier: Arc<dyn Verifier>,
-    open_paths: HashSet<String>,
+    open_paths: Box<[String]>,
     client_certificates: bool,
     timeout: Duration,
     failed_logins: Option<Limiter>,
@@ -69,7 +68,7 @@ impl AuthLayer {
         }
         Ok(Self(Arc::new(Auth {
             verifier,
-            open_paths: options.open_paths.iter().cloned().collect(),
+            open_paths: options.open_paths.as_slice().into(),
             client_certificates: options.client_certificates,
             timeout: options.timeout,
             failed_logins: options.failed_logins.map(Limiter::new).transpose()?,
@@ -127,7 +126,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if self.auth.open_paths.contains(request.uri().path()) {
+        if self.auth.is_open(request.uri().path()) {
             return AuthFuture::open(self.inner.call(request));
         }
         let given = self.auth.given(request.headers_mut());
@@ -160,6 +159,10 @@ where
 }
 
 impl Auth {
+    fn is_open(&self, path: &str) -> bool {
+        self.open_paths.iter().any(|open| open == path)
+    }
+
     fn given(&self, headers: &mut HeaderMap) -> Given {
         let mut all = headers.get_all(AUTHORIZATION).iter();
         let header = match (all.next(), all.next()) {

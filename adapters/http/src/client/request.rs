@@ -1,6 +1,6 @@
 //! One call.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use cqi_core::{Error, Result, policy::Repeat, secret::Secret};
@@ -22,7 +22,6 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A request that is being put together. What is wrong with it is told by [`ClientRequest::send`].
 #[must_use = "nothing is sent before `send`"]
-#[derive(Debug)]
 pub struct ClientRequest {
     client: HttpClient,
     method: Method,
@@ -172,6 +171,16 @@ impl ClientRequest {
         }
         // A refusal stays one when its body cannot be read.
         Err(error::of_status(status, response.ok().as_ref()))
+    }
+}
+
+impl fmt::Debug for ClientRequest {
+    /// Shows neither query, headers nor body: they may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientRequest")
+            .field("method", &self.method)
+            .field("url", &self.url.as_ref().map(shown))
+            .finish_non_exhaustive()
     }
 }
 

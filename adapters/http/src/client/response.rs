@@ -1,5 +1,7 @@
 //! The answer to a call.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use cqi_core::{Code, Error, Result};
 use http::{HeaderMap, StatusCode};
@@ -8,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::error;
 
 /// An answer that was read in full.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClientResponse {
     status: StatusCode,
     headers: HeaderMap,
@@ -43,6 +45,16 @@ impl ClientResponse {
                 .with_operation("http_client.json")
                 .with_context("place", place)
         })
+    }
+}
+
+impl fmt::Debug for ClientResponse {
+    /// Shows neither headers nor body: they may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientResponse")
+            .field("status", &self.status)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -23,7 +23,7 @@ use tracing::Span;
 use super::{
     Parts, RequestId, Routine,
     body::BodyWatch,
-    limits::{Limits, Refusal},
+    limits::Limits,
     request_id::REQUEST_ID,
     service::{label, method_label, shown_path},
 };
@@ -43,8 +43,7 @@ pub struct StackFuture<F> {
 
 pub(super) enum Inner<F> {
     Running(F),
-    Refused(HttpError),
-    /// Without the handler, and for no error.
+    /// Without the handler.
     Answered(Response<Body>),
     Done,
 }
@@ -64,6 +63,8 @@ pub(super) struct Exchange {
     pub(super) counted: bool,
     /// The time for an answer, where there are limits.
     pub(super) timeout: Duration,
+    /// Whether that is the caller's, shorter than the server's.
+    pub(super) impatient: bool,
     pub(super) current: Option<Current>,
     pub(super) span: Span,
     pub(super) parts: Arc<Parts>,
@@ -90,13 +91,12 @@ where
         let this = &mut *self;
         let entered = this.exchange.span.enter();
         let response = match std::mem::replace(&mut this.inner, Inner::Done) {
-            Inner::Refused(error) => error.into_response(),
             Inner::Answered(response) => response,
             Inner::Running(mut running) => match advance(&mut running, &this.exchange, context) {
                 Poll::Ready(response) => response,
                 Poll::Pending if overdue(&mut this.timer, &this.exchange, context) => {
                     drop(running);
-                    HttpError::from(Error::timeout(this.exchange.timeout)).into_response()
+                    this.exchange.timed_out()
                 }
                 Poll::Pending => {
                     this.inner = Inner::Running(running);
@@ -152,15 +152,13 @@ impl Exchange {
         }
     }
 
-    /// Logs the start, checks the request and hands it to `start`, inside the span.
+    /// Logs the start, checks the request and hands it to `start`. Called inside the span.
     pub(super) fn begin<F>(
         &mut self,
+        parts: &Parts,
         mut request: Request<Body>,
         start: impl FnOnce(Request<Body>) -> Result<F, HttpError>,
     ) -> Inner<F> {
-        let parts = Arc::clone(&self.parts);
-        let span = self.span.clone();
-        let _entered = span.enter();
         if parts.log {
             tracing::debug!(
                 method = self.path().map(|_| method_label(&self.method)),
@@ -174,10 +172,7 @@ impl Exchange {
         if let Some(limits) = &parts.limits
             && let Err(refusal) = self.admit(limits, &mut request)
         {
-            return match refusal {
-                Refusal::Error(error) => Inner::Refused(error),
-                Refusal::Overloaded => Inner::Answered(Refusal::overloaded()),
-            };
+            return Inner::Answered(refusal);
         }
         if let Some(cors) = &parts.cors
             && let Some(answer) = cors.preflight(&request)
@@ -186,23 +181,38 @@ impl Exchange {
         }
         match self.during(|| start(request)) {
             Ok(running) => Inner::Running(running),
-            Err(error) => Inner::Refused(error),
+            Err(error) => Inner::Answered(error.into_response()),
         }
     }
 
-    fn admit(&mut self, limits: &Limits, request: &mut Request<Body>) -> Result<(), Refusal> {
+    /// Refusals are a debug line: clients and load cause them, as often as they like.
+    #[allow(clippy::result_large_err)] // made once, and what the caller gives back
+    fn admit(&mut self, limits: &Limits, request: &mut Request<Body>) -> Result<(), Response<Body>> {
         let before = limits.enter();
         self.counted = true;
-        self.body = limits.admit(request, before)?;
-        self.timeout = limits.timeout(request);
+        self.body = limits.admit(request, before).map_err(|error| {
+            tracing::debug!(error = %error.error().chain(), "request refused");
+            error.response()
+        })?;
+        (self.timeout, self.impatient) = limits.timeout(request);
         if self.timeout.is_zero() {
-            return Err(HttpError::from(Error::timeout(self.timeout)).into());
+            return Err(self.timed_out());
         }
         self.current = Some(Current {
             deadline: self.started + self.timeout,
             id: self.id.clone(),
         });
         Ok(())
+    }
+
+    /// The time is over. An error of the service's only if the time was its own.
+    fn timed_out(&self) -> Response<Body> {
+        let error = HttpError::from(Error::timeout(self.timeout));
+        if self.impatient {
+            tracing::debug!(timeout = ?self.timeout, "the caller's time is over");
+            return error.response();
+        }
+        error.into_response()
     }
 
     /// Completes a response and tells about it.

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, response::Response};
+use axum::body::Body;
 use cqi_core::{Code, Error, Result};
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{Request, StatusCode, header};
 
 use super::{
     body::{self, BodyWatch},
@@ -17,7 +17,6 @@ use crate::{
     HttpError, HttpOptions,
     client_ip::Proxies,
     current::{REQUEST_TIMEOUT, parse_timeout},
-    error::respond,
     layers::Limiter,
     probes::PATHS,
 };
@@ -37,18 +36,6 @@ pub(super) struct Limits {
 /// Marks a request whose end two readers may see at different places.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ambiguous;
-
-/// Why a request goes no further.
-pub(super) enum Refusal {
-    Error(HttpError),
-    Overloaded,
-}
-
-impl From<HttpError> for Refusal {
-    fn from(error: HttpError) -> Self {
-        Self::Error(error)
-    }
-}
 
 impl Limits {
     pub(super) fn of(options: &HttpOptions) -> Result<Self> {
@@ -73,10 +60,13 @@ impl Limits {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// The time for an answer: the server's, or the caller's if that is shorter.
-    pub(super) fn timeout(&self, request: &Request<Body>) -> Duration {
+    /// The time for an answer: the server's, or the caller's if that is shorter, and which of them it is.
+    pub(super) fn timeout(&self, request: &Request<Body>) -> (Duration, bool) {
         let asked = request.headers().get(REQUEST_TIMEOUT).and_then(parse_timeout);
-        asked.map_or(self.request_timeout, |asked| asked.min(self.request_timeout))
+        match asked {
+            Some(asked) if asked < self.request_timeout => (asked, true),
+            _ => (self.request_timeout, false),
+        }
     }
 
     /// Refuses what is wrong or too much from the start, and puts limits on a body that is still to come.
@@ -84,21 +74,24 @@ impl Limits {
         &self,
         request: &mut Request<Body>,
         before: usize,
-    ) -> Result<Option<BodyWatch>, Refusal> {
+    ) -> Result<Option<BodyWatch>, HttpError> {
         // Who watches over the service has to be answered above all when it is busy.
         let probe = |request: &Request<Body>| PATHS.contains(&request.uri().path());
         if before >= self.max_in_flight && !probe(request) {
-            return Err(Refusal::Overloaded);
+            return Err(Error::temporary("too many requests at once")
+                .with_code(Code::Exhausted)
+                .with_retry_after(Duration::from_secs(1))
+                .into());
         }
         self.proxies.admit(request);
         if let Some(rate) = &self.rate
             && !probe(request)
         {
-            rate.take(request.extensions()).map_err(HttpError::from)?;
+            rate.take(request.extensions())?;
         }
         host::check(request)?;
         self.check_headers(request)?;
-        Ok(body::limit(request, self.max_body_bytes, self.body_timeout)?)
+        body::limit(request, self.max_body_bytes, self.body_timeout)
     }
 
     fn check_headers(&self, request: &Request<Body>) -> Result<(), HttpError> {
@@ -121,20 +114,5 @@ impl Limits {
             return Err(HttpError::from(error).with_status(StatusCode::EXPECTATION_FAILED));
         }
         Ok(())
-    }
-}
-
-impl Refusal {
-    /// The answer to a request that was one too many. Not an error of the log: there would be one for each.
-    pub(super) fn overloaded() -> Response {
-        let mut response = respond(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many requests at once",
-            Code::Exhausted.name(),
-        );
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        response
     }
 }

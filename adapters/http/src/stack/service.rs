@@ -64,7 +64,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let parts = &self.parts;
+        let Self { parts, inner } = self;
         let id = parts.trace.then(|| parts.ids.accept(&mut request));
         let route = (parts.trace || parts.metrics)
             .then(|| request.extensions().get::<MatchedPath>().cloned())
@@ -84,27 +84,28 @@ where
             origin: None,
             counted: false,
             timeout: Duration::ZERO,
+            impatient: false,
             current: None,
-            span,
+            span: Span::none(),
             parts: Arc::clone(parts),
             answered: false,
         };
-        let inner = exchange.begin(request, |request| self.start(request));
-        StackFuture::new(inner, exchange)
+        let start = |request| start(parts, inner, request);
+        let begun = span.in_scope(|| exchange.begin(parts, request, start));
+        exchange.span = span;
+        StackFuture::new(begun, exchange)
     }
 }
 
-impl<S> StackService<S>
+fn start<S>(parts: &Parts, inner: &mut S, request: Request<Body>) -> Result<S::Future, HttpError>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    fn start(&mut self, request: Request<Body>) -> Result<S::Future, HttpError> {
-        if !self.parts.recover {
-            return Ok(self.inner.call(request));
-        }
-        // A service that has panicked is not called again: axum makes a clone per request.
-        catch_unwind(AssertUnwindSafe(|| self.inner.call(request))).map_err(|_| self.parts.panicked())
+    if !parts.recover {
+        return Ok(inner.call(request));
     }
+    // A service that has panicked is not called again: axum makes a clone per request.
+    catch_unwind(AssertUnwindSafe(|| inner.call(request))).map_err(|_| parts.panicked())
 }
 
 impl Parts {

@@ -148,6 +148,11 @@ async fn a_call_says_what_it_was_told_and_gives_the_answer() {
     ] {
         assert!(lines.iter().any(|seen| seen == line), "{line} in {lines:?}");
     }
+    let shown = format!(
+        "{answer:?} {:?}",
+        client.get("/").bearer(&"token".into()).query("a", "token")
+    );
+    assert!(!shown.contains("token"), "{shown}");
     let error = answer.json::<u32>().unwrap_err();
     assert_eq!(error.code(), Some(Code::Undecodable));
     assert!(!error.chain().to_string().contains("token"), "{error}");

@@ -275,6 +275,25 @@ async fn log_9_trc_6_start_and_end_are_logged_with_what_is_known() {
     assert_eq!(failed[0]["span"]["request_id"], panicked["span"]["request_id"]);
 }
 
+#[tokio::test]
+async fn what_clients_cause_at_will_is_no_error_of_the_log() {
+    let (lines, _guard) = Lines::collect();
+    let (address, _handle, notes) = observed(router(), options()).await;
+    let mut client = Client::connect(address).await;
+    for timeout in ["0m", "1m"] {
+        let line = format!("X-Request-Timeout: {timeout}\r\n");
+        assert_eq!(client.get_with("/slow", &line).await.status, 504);
+    }
+    assert_eq!(
+        client.get_with("/", "Content-Encoding: gzip\r\n").await.status,
+        415
+    );
+    assert_eq!(notes.all().len(), 3, "they are counted");
+    assert_eq!(lines.values("request").len(), 3, "and have their line");
+    assert!(lines.values("request failed").is_empty());
+    assert_eq!(lines.values("request refused").len(), 1);
+}
+
 /// Refuses everything, as an authentication layer without a token does.
 #[derive(Clone)]
 struct Refuse;

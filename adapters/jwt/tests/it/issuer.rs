@@ -11,10 +11,11 @@ use std::{
 use jsonwebtoken::{Algorithm, jwk::Jwk};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::token::private;
 
@@ -29,12 +30,23 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
+    /// One that speaks HTTP.
     pub(crate) async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// One that speaks HTTPS.
+    pub(crate) async fn start_tls(tls: TlsAcceptor) -> Self {
+        Self::listen(Some(tls)).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let (answers, asked) = (Answers::default(), Arc::new(AtomicUsize::new(0)));
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, Arc::clone(&answers), Arc::clone(&asked)));
+        serving.spawn(serve(listener, tls, Arc::clone(&answers), Arc::clone(&asked)));
         Self {
             url,
             answers,
@@ -86,15 +98,26 @@ pub(crate) fn key_set(keys: &[(&str, Algorithm)]) -> Value {
     json!({"keys": keys})
 }
 
-async fn serve(listener: TcpListener, answers: Answers, asked: Arc<AtomicUsize>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, answers: Answers, asked: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         asked.fetch_add(1, Ordering::SeqCst);
-        connections.spawn(respond(stream, Arc::clone(&answers)));
+        let (tls, answers) = (tls.clone(), Arc::clone(&answers));
+        connections.spawn(async move {
+            match tls {
+                None => respond(stream, answers).await,
+                Some(tls) => {
+                    // A client that does not believe this server goes away.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        respond(stream, answers).await;
+                    }
+                }
+            }
+        });
     }
 }
 
-async fn respond(mut stream: TcpStream, answers: Answers) {
+async fn respond(mut stream: impl AsyncRead + AsyncWrite + Send + Unpin, answers: Answers) {
     let mut request = Vec::new();
     while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
         match stream.read_buf(&mut request).await {
@@ -108,6 +131,7 @@ async fn respond(mut stream: TcpStream, answers: Answers) {
     let bytes = known.unwrap_or_else(|| answer("404 Not Found", "text/plain", b"no"));
     // Whoever asked may have gone away, having seen enough.
     let _ = stream.write_all(&bytes).await;
+    let _ = stream.flush().await;
     if bytes.is_empty() {
         std::future::pending::<()>().await; // it never answers
     }

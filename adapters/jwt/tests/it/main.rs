@@ -12,4 +12,5 @@ mod mutator;
 mod published;
 mod refused_claims;
 mod refused_headers;
+mod tls;
 mod token;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cqi_core::{Result, auth::Verifier as _};
+use cqi_core::{Result, auth::Verifier as _, health::Checker as _};
 use cqi_jwt::{Algorithm as Own, JwtOptions, JwtVerifier, KeySource};
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::json;
@@ -57,7 +57,7 @@ async fn ml_auth_2_keys_come_from_a_key_set() {
         assert_refused(&verifier, &random, id).await;
     }
     assert_eq!(issuer.asked(), 1, "a_05 one fetch within the cooldown");
-    assert!(verifier.health().is_ok());
+    assert!(verifier.checker().check().await.is_ok());
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn ml_auth_11_a_19_a_rotation_is_seen_and_an_outage_is_not() {
     })
     .await;
     assert!(verify(&verifier, &new).await.is_ok(), "the last good set stays");
-    assert!(verifier.health().unwrap_err().is_temporary());
+    assert!(verifier.checker().check().await.unwrap_err().is_temporary());
 
     issuer.publishes("/keys", &json!({"keys": []}));
     let asked = issuer.asked();

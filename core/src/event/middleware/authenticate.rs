@@ -1,6 +1,8 @@
 //! Who published an event, proved by the credential it brings (AUTH-11).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::from_fn::middleware;
 use crate::{
@@ -9,11 +11,15 @@ use crate::{
     event::{Message, Next, header},
 };
 
+/// How long the verifier may take; the event is redelivered then.
+const LIMIT: Duration = Duration::from_secs(5);
+
 /// Handles only events whose header `authorization` holds a credential that the verifier accepts and whose caller may do
 /// this. What is inside finds the caller by [`current`](crate::auth::current), and no longer the header.
 ///
 /// An event without a valid credential, or of a caller who may not, is `Unauthorized`: it goes to its dead-letter topic at
-/// once, without the credential. When the verifier cannot tell just now (`Temporary`), the event is redelivered.
+/// once, without the credential. When the verifier cannot tell just now (`Temporary`), or not
+/// within 5 seconds, the event is redelivered.
 ///
 /// Publishers attach the credential by [`Event::with_credential`](crate::event::Event::with_credential).
 ///
@@ -50,7 +56,10 @@ impl Authenticate {
     async fn run(self, mut message: Message, next: Next) -> Result<()> {
         let stated = |error: Error| error.with_operation("event_bus.authenticate");
         let credential = bearer(message.event.headers().get(header::AUTHORIZATION)).map_err(stated)?;
-        let caller = self.verifier.verify(&credential).await.map_err(stated)?;
+        let verified = timeout(LIMIT, self.verifier.verify(&credential)).await;
+        let caller = verified
+            .unwrap_or_else(|_| Err(Error::timeout(LIMIT)))
+            .map_err(stated)?;
         self.requirement.check(&caller).map_err(stated)?;
         message.event = message.event.without_header(header::AUTHORIZATION);
         // Inside a block, so that what a handler does before its first await finds the caller too.
@@ -87,6 +96,7 @@ mod tests {
                 "ada" => Ok(AuthContext::new(AuthType::Jwt)
                     .with_user("ada")
                     .with_claims(claims)),
+                "never" => std::future::pending().await,
                 "later" => Err(Error::temporary("the key server is down")),
                 _ => Err(refused()),
             }
@@ -137,15 +147,15 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_26_an_event_is_undecided_when_the_verifier_is() {
         let layer = Authenticate::new(Arc::new(Known));
-        assert!(
-            handle(&layer, Some("Bearer later"))
-                .await
-                .unwrap_err()
-                .is_temporary()
-        );
+        for undecided in ["Bearer later", "Bearer never"] {
+            assert!(
+                handle(&layer, Some(undecided)).await.unwrap_err().is_temporary(),
+                "{undecided}"
+            );
+        }
     }
 
     #[tokio::test]
