@@ -84,9 +84,6 @@ impl Cqi {
             .connect("registry", || wiring::registry(&config.registry))
             .await?;
         let registry = GuardedRegistry::new(registry, policy(config.registry.timeout));
-        let verifier = patience
-            .connect("auth", || crate::callers::verifier(&config.auth))
-            .await?;
 
         let (bus, cache): (Arc<dyn EventBus>, Arc<dyn Cache>) = (Arc::new(bus), Arc::new(cache));
         let (database, registry): (Arc<dyn Database>, Arc<dyn Registry>) =
@@ -105,6 +102,9 @@ impl Cqi {
             };
             health.register(Arc::clone(checker), options)?;
         }
+        let verifier = patience
+            .connect("auth", || crate::callers::verifier(&config.auth, &health))
+            .await?;
         for key in without_effect(&config) {
             tracing::warn!(key, "configured, but without effect in this version");
         }
