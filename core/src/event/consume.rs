@@ -2,11 +2,13 @@
 //!
 //! A fixed set of workers shares one feed. A worker without work becomes the fetcher: it pulls a batch, keeps the first
 //! delivery and leaves the rest to the others. So nothing is fetched that nobody is about to run, a lone event takes no
-//! extra hop, and a busy subscription pulls in batches. Events of one key run one after another; a supervisor keeps the
-//! leases of all held deliveries alive.
+//! extra hop, and a busy subscription pulls in batches. While handlers end at once, the fetcher runs them all itself:
+//! waking others would cost more than the handlers; the first that has to wait, or that computes for long, calls the
+//! others in. Events of one key run one after another; a supervisor keeps the leases of all held deliveries alive.
 
 mod feed;
 mod options;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -24,14 +26,14 @@ use std::{
 
 use futures::{FutureExt, future::join_all};
 use tokio::{
-    sync::{Mutex as AsyncMutex, Notify},
-    task::JoinSet,
+    sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify},
+    task::{JoinSet, coop::consume_budget},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use self::feed::Feed;
+use self::{feed::Feed, pace::Pace};
 pub use self::options::ConsumeOptions;
 use super::{
     Acker, Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription, lock, middleware,
@@ -71,6 +73,7 @@ impl Consumer {
             // When one worker finds the end of the subscription, all stop.
             stop: stop.child_token(),
             stopping: AtomicBool::new(false),
+            pace: Pace::default(),
             consumer: self,
         });
         let mut workers = JoinSet::new();
@@ -132,19 +135,24 @@ struct Shared {
     stop: CancellationToken,
     /// Whether `stop` was seen: read once per message, where asking the token would take its lock.
     stopping: AtomicBool,
+    pace: Pace,
 }
+
+/// The fetcher's hold on the source.
+type Lead<'a> = Option<AsyncMutexGuard<'a, Box<dyn Deliveries>>>;
 
 impl Shared {
     async fn work(self: Arc<Self>, slot: usize) {
         let mut stop = pin!(self.stop.cancelled());
         let mut failures = 0;
+        let mut lead: Lead<'_> = None;
         while !self.stopping.load(Relaxed) {
             let next = lock(&self.feed).pop();
             if let Some(delivery) = next {
-                self.run(slot, delivery).await;
+                self.run(slot, delivery, &mut lead).await;
                 continue;
             }
-            let mut source = match self.source.try_lock() {
+            let mut source = match lead.take().map_or_else(|| self.source.try_lock(), Ok) {
                 Ok(source) => source,
                 Err(_) => tokio::select! {
                     biased;
@@ -164,9 +172,10 @@ impl Shared {
             match fetched {
                 Some(Ok(batch)) => {
                     failures = 0;
-                    if lock(&self.feed).push(batch) > 1 {
-                        self.work.notify_one();
-                    }
+                    lock(&self.feed).push(batch);
+                    lead = Some(source);
+                    // A source that never runs dry must not keep the thread from other tasks.
+                    consume_budget().await;
                 }
                 Some(Err(error)) => {
                     failures += 1;
@@ -196,15 +205,22 @@ impl Shared {
     }
 
     /// Runs one delivery and what waits behind it under the same key.
-    async fn run(&self, slot: usize, delivery: Delivery) {
+    async fn run(&self, slot: usize, delivery: Delivery, lead: &mut Lead<'_>) {
         let mut next = Some(delivery);
         while let Some(delivery) = next {
-            if lock(&self.feed).has_ready() {
-                self.work.notify_one(); // pass the word on: one worker wakes the next
+            if !self.pace.is_quick() {
+                self.call_in_others(lead);
             }
             let key = delivery.event().shared_key().map(Arc::clone);
             *lock(&self.running[slot]) = Some(Arc::clone(delivery.acker()));
-            self.handle(delivery).await;
+            let mut handled = pin!(self.handle(delivery));
+            let started = self.pace.start();
+            let at_once = poll_fn(|context| Poll::Ready(handled.as_mut().poll(context))).await;
+            self.pace.end(started);
+            if at_once.is_pending() {
+                self.call_in_others(lead);
+                handled.await;
+            }
             *lock(&self.running[slot]) = None;
             next = key.and_then(|key| lock(&self.feed).finish(&key));
             if self.stopping.load(Relaxed) {
@@ -213,6 +229,14 @@ impl Shared {
                 }
                 return;
             }
+        }
+    }
+
+    /// Lets another worker fetch, and one run what is ready, which wakes the next in turn.
+    fn call_in_others(&self, lead: &mut Lead<'_>) {
+        *lead = None;
+        if lock(&self.feed).has_ready() {
+            self.work.notify_one();
         }
     }
 

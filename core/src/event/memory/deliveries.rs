@@ -3,7 +3,10 @@
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    task::yield_now,
+    time::{Sleep, sleep},
+};
 
 use super::{
     Shared,
@@ -39,7 +42,8 @@ impl MemoryDeliveries {
 #[async_trait]
 impl Deliveries for MemoryDeliveries {
     async fn next(&mut self, max: usize) -> Option<Result<Vec<Delivery>>> {
-        let mut watch = None;
+        let mut watch: Option<Watch<'_>> = None;
+        let mut yielded = false;
         loop {
             if self.bus.is_closed() {
                 self.group.wake(); // one wake-up may stand for several members that wait
@@ -49,7 +53,16 @@ impl Deliveries for MemoryDeliveries {
             if !batch.is_empty() {
                 return Some(Ok(batch));
             }
-            let watch: &mut Watch<'_> = watch.get_or_insert_with(|| self.group.watch());
+            // Publishers that are about to run are cheaper to let run now than to be woken by.
+            if !std::mem::replace(&mut yielded, true) {
+                yield_now().await;
+                continue;
+            }
+            // Publishers wake only those who wait, so what came before this one did is looked for once more.
+            let Some(watch) = &mut watch else {
+                watch = Some(self.group.watch());
+                continue;
+            };
             watch.on = look_again.is_some();
             let Some(at) = look_again else {
                 self.group.woken().await;

@@ -110,6 +110,13 @@ impl GroupState {
         self.wake.notify_one();
     }
 
+    /// Wakes one member if any waits: there is an event to read. Members look once more after they have begun to wait.
+    pub(super) fn wake_waiting(&self) {
+        if self.waiting.load(SeqCst) > 0 {
+            self.wake();
+        }
+    }
+
     /// Events read and not settled.
     pub(super) fn held(&self) -> usize {
         lock(&self.state).held

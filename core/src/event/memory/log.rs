@@ -50,7 +50,8 @@ struct State {
     /// The sequence number of the first of them.
     base: u64,
     bytes: usize,
-    groups: Vec<Arc<GroupState>>,
+    /// Replaced when a group is added, so that a publisher can wake them after it has let go of the lock.
+    groups: Arc<[Arc<GroupState>]>,
     /// For each group, the sequence number it reads next. Beside `groups`, so that trimming looks at numbers only.
     cursors: Vec<u64>,
     names: HashMap<Group, usize>,
@@ -76,7 +77,7 @@ impl Log {
         let index = state.groups.len();
         let group = Arc::new(GroupState::new(Arc::clone(log), index, log.options.capacity));
         let end = state.base + state.events.len() as u64;
-        state.groups.push(Arc::clone(&group));
+        state.groups = state.groups.iter().cloned().chain([Arc::clone(&group)]).collect();
         state.cursors.push(end);
         state.names.insert(name.clone(), index);
         group
@@ -95,8 +96,10 @@ impl Log {
         }
         state.bytes += size;
         state.events.push_back((event, size));
-        for group in &state.groups {
-            group.wake();
+        let groups = Arc::clone(&state.groups);
+        drop(state); // or the woken ones would wait for it
+        for group in &*groups {
+            group.wake_waiting();
         }
         Ok(())
     }
@@ -162,7 +165,7 @@ impl Log {
 
     /// Lets a member of each group look again.
     pub(super) fn wake_groups(&self) {
-        for group in &lock(&self.state).groups {
+        for group in &*Arc::clone(&lock(&self.state).groups) {
             group.wake();
         }
     }
@@ -172,7 +175,7 @@ impl Log {
         let state = lock(&self.state);
         let end = state.base + state.events.len() as u64;
         let unread: u64 = state.cursors.iter().map(|cursor| end - cursor).sum();
-        let groups = state.groups.clone();
+        let groups = Arc::clone(&state.groups);
         drop(state); // a group that reads holds its own lock while it takes this one
         unread + groups.iter().map(|group| group.held() as u64).sum::<u64>()
     }
