@@ -111,6 +111,8 @@ pub fn remaining_time() -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -123,7 +125,9 @@ mod tests {
             .with_credential(Arc::new("canary".into()));
         let inside = async {
             tokio::time::sleep(SECOND).await;
-            let spawned = tokio::spawn(async { remaining_time() }).await.unwrap();
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async { remaining_time() });
+            let spawned = tasks.join_next().await.unwrap().unwrap();
             (Scope::current(), remaining_time(), spawned)
         };
         let (current, left, spawned) = scope.clone().run(inside).await;

@@ -38,8 +38,8 @@ use crate::{
 
 /// A channel to a service, for the clients that tonic generates. Cheap to clone; clones share the connections.
 ///
-/// Every call has a deadline, which is sent along, is traced, and carries the id of the call that is being served; calls
-/// that could not be sent are repeated.
+/// Every call has a deadline, which is sent along, is traced, and carries the id of the request that is handled, over
+/// gRPC or HTTP; calls that could not be sent are repeated.
 ///
 /// ```no_run
 /// use cqi_grpc::{GrpcChannel, GrpcClientOptions};
