@@ -311,7 +311,9 @@ fn telemetry(config: &Config, metadata: &ServiceMetadata) -> Result<cqi_telemetr
         instance: metadata.instance.clone(),
     };
     let (logging, metrics, tracing) = (&config.logging, &config.metrics, &config.tracing);
-    match cqi_telemetry::Telemetry::init(logging, metrics, tracing, identity.clone()) {
+    let mut options = cqi_telemetry::TelemetryOptions::default();
+    options.export.environment.clone_from(&metadata.environment);
+    match cqi_telemetry::Telemetry::init_with(logging, metrics, tracing, identity.clone(), options) {
         // Somebody installed a subscriber of their own, or this is a second service in one process, as in tests: logs and
         // traces are theirs, metrics are this service's own.
         Err(error) if error.code() == Some(cqi_core::Code::AlreadyExists) => {
