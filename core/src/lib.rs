@@ -18,6 +18,7 @@ pub mod observe;
 pub mod policy;
 pub mod prelude;
 pub mod registry;
+pub mod request;
 pub mod secret;
 pub mod service;
 #[cfg(feature = "tls")]

@@ -14,7 +14,7 @@ pub enum Observation<'a> {
         operation: &'static str,
         /// How long it took, attempts and pauses included.
         elapsed: Duration,
-        /// How many attempts were made; at least 1.
+        /// How many attempts were made; 0 when no time was left for one.
         attempts: u32,
         /// The error, if the call failed.
         error: Option<&'a Error>,

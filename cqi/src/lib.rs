@@ -48,7 +48,7 @@ mod wiring;
 
 pub use cqi_core::{
     Code, Error, Kind, Result, Timestamp, auth, cache, config, database, domain_event, error, event, health,
-    name, observe, policy, registry, secret, service, trace,
+    name, observe, policy, registry, request, secret, service, trace,
 };
 #[cfg(feature = "grpc")]
 pub use cqi_grpc as grpc;

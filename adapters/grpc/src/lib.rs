@@ -20,10 +20,11 @@ mod error;
 mod fields;
 mod health;
 mod reflection;
-mod scope;
 mod server;
 mod stack;
 mod wire;
+
+pub use cqi_core::request::{RequestId, remaining_time};
 
 use self::client_of::client_of;
 pub use self::{
@@ -31,9 +32,8 @@ pub use self::{
     config::GrpcOptions,
     error::{GrpcError, Result, from_status, to_status},
     fields::{known, required},
-    scope::remaining_time,
     server::{Bound, GrpcServer},
-    stack::{GrpcAuth, GrpcService, RequestId},
+    stack::{GrpcAuth, GrpcService},
 };
 
 /// Compiles the examples of the document.

@@ -38,26 +38,27 @@ mod auth;
 mod client;
 mod client_ip;
 mod config;
-mod current;
 mod error;
 mod extract;
 mod layers;
 mod probes;
+mod request_timeout;
 mod routes;
 mod server;
 mod stack;
+
+pub use cqi_core::request::{RequestId, remaining_time};
 
 pub use self::{
     auth::{AuthLayer, AuthOptions, Caller},
     client::{ClientRequest, ClientResponse, HttpClient, HttpClientOptions},
     client_ip::{ClientIp, ClientIpHeader, Network},
     config::HttpOptions,
-    current::remaining_time,
     error::{HttpError, Result},
     extract::{Json, Path, Query},
     layers::{Check, CorsOptions, RateLimit, SecurityHeaders, limit_rate, require},
     probes::{admin_router, probe_router},
     routes::try_routes,
     server::{Bound, HttpServer},
-    stack::{RequestId, Stack},
+    stack::Stack,
 };

@@ -43,6 +43,7 @@ use crate::{
     Code, Error, Result,
     observe::{Observation, Observer},
     policy::Backoff,
+    request::Scope,
 };
 
 /// How long each last step of a drain may take: what fails comes back after its ack deadline anyway.
@@ -257,10 +258,16 @@ impl Shared {
         let work = async {
             // The call itself may panic before it makes a future.
             let mut handled = pin!(AssertUnwindSafe(async { route.handle(message).await }).catch_unwind());
-            // What is ready at once needs no timer.
-            let handled = match poll_fn(|context| Poll::Ready(handled.as_mut().poll(context))).await {
+            // What is ready at once needs neither timer nor clock: the time runs from the first wait.
+            let begin = Scope::default().within(options.handler_timeout);
+            let first = poll_fn(|context| Poll::Ready(begin.step(|| handled.as_mut().poll(context))));
+            let handled = match first.await {
                 Poll::Ready(outcome) => Ok(outcome),
-                Poll::Pending => timeout(options.handler_timeout, handled).await,
+                Poll::Pending => {
+                    let scope = Scope::default().until(Instant::now().checked_add(options.handler_timeout));
+                    let handled = scope.run(handled);
+                    timeout(options.handler_timeout, handled).await
+                }
             };
             let outcome = match handled {
                 Ok(Ok(outcome)) => outcome,

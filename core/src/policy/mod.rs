@@ -22,7 +22,7 @@ pub use self::{
     retry::{Retry, RetryOn, run, run_with_data},
 };
 use crate::{
-    Error, Result,
+    Code, Error, Result,
     observe::{Observation, Observer, Silent},
 };
 
@@ -73,6 +73,15 @@ impl Policy {
         self
     }
 
+    /// This policy for a call that has at most `limit`, because whoever asked for it waits no longer. With none left a
+    /// call fails at once, and certainly had no effect. Cheap: nothing is allocated.
+    pub fn within(&self, limit: Duration) -> Self {
+        Self {
+            deadline: self.deadline.min(limit),
+            ..self.clone()
+        }
+    }
+
     /// The deadline of a whole call.
     pub fn deadline(&self) -> Duration {
         self.deadline
@@ -100,7 +109,12 @@ impl Policy {
             .checked_add(self.deadline)
             .unwrap_or_else(|| started + FAR);
         let mut attempts = 1;
-        let result = {
+        let result = if self.deadline.is_zero() {
+            attempts = 0;
+            Err(Error::temporary("no time is left")
+                .with_code(Code::Timeout)
+                .with_operation(operation))
+        } else {
             let mut running = pin!(self.attempts(operation, repeat, deadline, &mut attempt, &mut attempts));
             // What is ready at once needs no timer.
             match poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await {
@@ -193,7 +207,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::{Code, trace::TraceContext};
+    use crate::trace::TraceContext;
 
     #[derive(Debug, Default)]
     struct Log(Mutex<Vec<String>>);
@@ -278,6 +292,29 @@ mod tests {
             (Some(Code::Timeout), true)
         );
         assert!(error.to_string().starts_with("cache.get: "), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f_net_03_a_caller_in_a_hurry_shortens_the_deadline_and_the_call_is_observed_still() {
+        let log = Arc::new(Log::default());
+        let observer: Arc<dyn Observer> = Arc::<Log>::clone(&log);
+        let policy = Policy::new(Duration::from_secs(3), retry()).with_observer(observer);
+        let started = Instant::now();
+        for (limit, elapsed) in [(9, 3), (2, 5), (0, 5)] {
+            let hurried = policy.within(Duration::from_secs(limit));
+            let hanging = hurried.call("cache.get", Repeat::Safe, std::future::pending::<Result<()>>);
+            let error = hanging.await.unwrap_err();
+            assert_eq!(started.elapsed().as_secs(), elapsed, "{limit}");
+            assert_eq!(
+                (error.code(), error.may_have_applied()),
+                (Some(Code::Timeout), limit > 0)
+            );
+        }
+        let called = ["called cache.get 1 false"; 2];
+        assert_eq!(
+            *log.0.lock().unwrap(),
+            [&called[..], &["called cache.get 0 false"]].concat()
+        );
     }
 
     #[tokio::test(start_paused = true)]

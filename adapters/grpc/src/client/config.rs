@@ -53,8 +53,8 @@ pub struct GrpcClientOptions {
     /// How long a connection may take. Default 3 s.
     pub connect_timeout: Duration,
     /// How long a call may take, all attempts and the whole of a stream included, when the call itself says nothing
-    /// (`Request::set_timeout`): a stream that lasts needs to. What is left of the call that is being served is the most
-    /// in any case. Default 5 s.
+    /// (`Request::set_timeout`): a stream that lasts needs to. What is left of the request or event that is handled is the
+    /// most in any case. Default 5 s.
     pub timeout: Duration,
     /// The pause between two pings, also without a call. Default 10 s. Servers that are not cqi's may count that as
     /// abuse: Go's take one ping in 5 min, unless told otherwise.
@@ -67,8 +67,8 @@ pub struct GrpcClientOptions {
     pub retry: Retry,
     /// A credential for every call that has none, as `authorization: Bearer …`. Default none.
     pub credential: Option<Secret>,
-    /// Whether calls made while one is served carry on the credential of its caller. Only for servers that may act in the
-    /// caller's name. Default false.
+    /// Whether calls made while a request is handled, over gRPC or HTTP, carry on the credential of its caller. Only for
+    /// servers that may act in the caller's name. Default false.
     pub forward_credential: bool,
     /// Who is told of calls, and knows the current trace. Default nobody.
     pub observer: Arc<dyn Observer>,

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use cqi_core::{Error, Result, observe::Observation};
+use cqi_core::{Error, Result, observe::Observation, request::Scope, secret::Secret};
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION, request::Parts};
 use tokio::{
@@ -30,12 +30,16 @@ use self::{
     outgoing::{Incoming, OPERATION, Outgoing, broken, nobody, too_late},
     replay::Replay,
 };
-use crate::{error::from_status, scope::Scope, stack::REQUEST_ID, wire};
+use crate::{
+    error::from_status,
+    stack::{REQUEST_ID, id_header},
+    wire,
+};
 
 /// A channel to a service, for the clients that tonic generates. Cheap to clone; clones share the connections.
 ///
-/// Every call has a deadline, which is sent along, is traced, and carries the id of the call that is being served; calls
-/// that could not be sent are repeated.
+/// Every call has a deadline, which is sent along, is traced, and carries the id of the request that is handled, over
+/// gRPC or HTTP; calls that could not be sent are repeated.
 ///
 /// ```no_run
 /// use cqi_grpc::{GrpcChannel, GrpcClientOptions};
@@ -71,10 +75,8 @@ impl GrpcChannel {
     pub async fn connect(options: GrpcClientOptions) -> Result<Self> {
         options.validate()?;
         let credential = options.credential.as_ref().map(|credential| {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", credential.expose()))
-                .map_err(|_| Error::invalid_input("grpc client: the credential must be visible ASCII"))?;
-            value.set_sensitive(true);
-            Ok::<_, Error>(value)
+            bearer(credential)
+                .ok_or_else(|| Error::invalid_input("grpc client: the credential must be visible ASCII"))
         });
         let credential = credential.transpose()?;
         let files = options.clone();
@@ -176,20 +178,21 @@ impl Inner {
 
     /// Adds what every call carries; gives its deadline.
     fn prepare(&self, headers: &mut HeaderMap) -> Option<Instant> {
-        let scope = Scope::current().unwrap_or_default();
+        let scope = Scope::current();
         let limit = wire::timeout(headers).unwrap_or(self.options.timeout);
         let own = Instant::now().checked_add(limit);
-        let deadline = [own, scope.deadline].into_iter().flatten().min();
-        let forwarded = scope.credential.filter(|_| self.options.forward_credential);
-        if let Some(credential) = forwarded.or_else(|| self.credential.clone())
-            && !headers.contains_key(AUTHORIZATION)
-        {
-            headers.insert(AUTHORIZATION, credential);
+        let deadline = [own, scope.deadline()].into_iter().flatten().min();
+        if !headers.contains_key(AUTHORIZATION) {
+            let forwarded = scope.credential.filter(|_| self.options.forward_credential);
+            let forwarded = forwarded.and_then(|credential| bearer(&credential));
+            if let Some(credential) = forwarded.or_else(|| self.credential.clone()) {
+                headers.insert(AUTHORIZATION, credential);
+            }
         }
         if let Some(id) = scope.id
             && !headers.contains_key(REQUEST_ID)
         {
-            headers.insert(REQUEST_ID, id.header());
+            headers.insert(REQUEST_ID, id_header(&id));
         }
         if let Some(trace) = self.options.observer.current_trace() {
             let state = trace.state.as_deref().map(HeaderValue::from_str);
@@ -266,6 +269,13 @@ impl Inner {
         });
         Some(delay)
     }
+}
+
+/// A credential as a header that shows itself nowhere. `None` when it cannot be one.
+fn bearer(credential: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", credential.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Follows a response to its end.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cqi_core::{
     Code, Error, Result,
     auth::{AuthContext, Verifier, bearer, refused},
+    secret::Secret,
 };
 use http::{HeaderMap, header::AUTHORIZATION};
 use tokio::time::timeout;
@@ -75,6 +76,15 @@ impl GrpcAuth {
     }
 }
 
+/// Whom the doorkeeper let pass.
+#[derive(Debug, Default)]
+pub(super) struct Admitted {
+    /// Who calls, if it is known.
+    pub(super) caller: Option<Arc<AuthContext>>,
+    /// By what it was verified, if that was in the metadata.
+    pub(super) credential: Option<Secret>,
+}
+
 /// The doorkeeper of a server.
 #[derive(Debug)]
 pub(super) struct Auth {
@@ -90,43 +100,46 @@ impl Auth {
         }
     }
 
-    /// Lets a call pass or refuses it. Gives the caller, if it is known. A method that is not there is closed, too.
+    /// Lets a call pass or refuses it. A method that is not there is closed, too.
     pub(super) async fn admit(
         &self,
         method: Option<&Method>,
         headers: &HeaderMap,
         peer: &Peer,
-    ) -> Result<Option<Arc<AuthContext>>> {
+    ) -> Result<Admitted> {
         let requirements = method.map_or(&[][..], |method| &method.requirements);
-        let caller = match &self.options {
+        let admitted = match &self.options {
             Some(options) if !requirements.is_empty() || !options.is_open(method) => {
-                Some(self.caller(options, headers, peer).await?)
+                self.caller(options, headers, peer).await?
             }
-            _ => None,
+            _ => Admitted::default(),
         };
         for requirement in requirements {
-            requirement.check(caller.as_ref().ok_or_else(refused)?)?;
+            requirement.check(admitted.caller.as_ref().ok_or_else(refused)?)?;
         }
-        Ok(caller)
+        Ok(admitted)
     }
 
-    async fn caller(&self, options: &GrpcAuth, headers: &HeaderMap, peer: &Peer) -> Result<Arc<AuthContext>> {
+    async fn caller(&self, options: &GrpcAuth, headers: &HeaderMap, peer: &Peer) -> Result<Admitted> {
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let Some(header) = given.next() else {
             let certified = peer.identity.as_ref().filter(|_| options.client_certificates);
-            return certified.cloned().ok_or_else(refused);
+            return Ok(Admitted {
+                caller: Some(Arc::clone(certified.ok_or_else(refused)?)),
+                credential: None,
+            });
         };
         // Which one of several would count?
         let one = given.next().is_none().then_some(header);
-        let caller = options.verify(one.and_then(|header| header.to_str().ok())).await;
-        if caller.as_ref().is_err_and(Error::is_unauthorized)
+        let admitted = options.verify(one.and_then(|header| header.to_str().ok())).await;
+        if admitted.as_ref().is_err_and(Error::is_unauthorized)
             && options.failed_logins > 0
             && let Some(wait) = self.failures.count(peer.remote.ip(), options.failed_logins)
         {
             let error = Error::temporary("too many wrong credentials").with_code(Code::RateLimited);
             return Err(error.with_retry_after(wait));
         }
-        caller.map(Arc::new)
+        admitted
     }
 }
 
@@ -135,7 +148,7 @@ impl GrpcAuth {
         method.is_some_and(|method| self.open.iter().any(|open| open == method.service()))
     }
 
-    async fn verify(&self, header: Option<&str>) -> Result<AuthContext> {
+    async fn verify(&self, header: Option<&str>) -> Result<Admitted> {
         let credential = bearer(header)?;
         let verifier = self.verifier.as_ref().ok_or_else(refused)?;
         match timeout(self.timeout, verifier.verify(&credential)).await {
@@ -144,7 +157,10 @@ impl GrpcAuth {
                 Err(refused())
             }
             Ok(Err(error)) => Err(undecided(&error)),
-            Ok(caller) => caller,
+            Ok(caller) => Ok(Admitted {
+                caller: Some(Arc::new(caller?)),
+                credential: Some(credential),
+            }),
             Err(_elapsed) => Err(undecided(&Error::timeout(self.timeout))),
         }
     }

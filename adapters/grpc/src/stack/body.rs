@@ -9,14 +9,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use cqi_core::auth::{AuthContext, with_auth_context};
+use cqi_core::{
+    auth::{AuthContext, with_auth_context},
+    request::Scope,
+};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Sleep, sleep_until};
 use tonic::{Code, Status, body::Body};
 
 use super::{Call, Messages, too_late};
-use crate::{scope::Scope, server::Active, wire};
+use crate::{server::Active, wire};
 
 type Next = Option<Result<Frame<Bytes>, Status>>;
 
@@ -65,7 +68,7 @@ impl CallBody {
             return Poll::Ready(None);
         };
         let _entered = self.call.span.enter();
-        let poll = |context: &mut Context<'_>| self.scope.run(|| Pin::new(&mut *inner).poll_frame(context));
+        let poll = |context: &mut Context<'_>| self.scope.step(|| Pin::new(&mut *inner).poll_frame(context));
         let mut part = poll_fn(poll);
         match &self.caller {
             // Made anew for every part: a scope that is dropped leaves nothing behind.
@@ -75,7 +78,7 @@ impl CallBody {
     }
 
     fn overdue(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.scope.deadline else {
+        let Some(deadline) = self.scope.deadline() else {
             return false;
         };
         self.timer

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use cqi_core::observe::Observation;
+use cqi_core::{observe::Observation, request::RequestId};
+use http::HeaderValue;
 use tokio::time::Instant;
 use tonic::Code;
 use tracing::Span;
 
-use super::{Method, RequestId, Stack};
+use super::{Method, Stack};
 use crate::wire;
 
 /// The label of what does not exist, or was never seen to.
@@ -18,6 +19,8 @@ pub(super) struct Call {
     pub(super) stack: Arc<Stack>,
     pub(super) method: Option<Arc<Method>>,
     pub(super) id: RequestId,
+    /// The id, for the answer.
+    pub(super) echo: Option<HeaderValue>,
     pub(super) span: Span,
     pub(super) started: Instant,
     pub(super) response_bytes: u64,
@@ -28,13 +31,19 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn begin(stack: Arc<Stack>, method: Option<Arc<Method>>, id: RequestId, span: Span) -> Self {
+    pub(super) fn begin(
+        stack: Arc<Stack>,
+        method: Option<Arc<Method>>,
+        (id, echo): (RequestId, HeaderValue),
+        span: Span,
+    ) -> Self {
         span.in_scope(|| tracing::debug!("call started"));
         Self {
             exists: method.as_ref().is_some_and(|method| method.known),
             stack,
             method,
             id,
+            echo: Some(echo),
             span,
             started: Instant::now(),
             response_bytes: 0,

@@ -22,27 +22,27 @@ use cqi_core::{
     auth::{AuthContext, with_auth_context},
     error::Error,
     observe::{Observation, Observer},
+    request::{RequestId, RequestIds, Scope},
     trace::TraceContext,
 };
 use futures::FutureExt as _;
-use http::{HeaderMap, Method as HttpMethod, Request, Response, header};
+use http::{Method as HttpMethod, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
 use tracing::{Instrument as _, Span, field::Empty};
 
-pub(crate) use self::request_id::REQUEST_ID;
+pub(crate) use self::request_id::{REQUEST_ID, header as id_header};
 pub(crate) use self::services::{Names, Services};
+pub use self::{auth::GrpcAuth, services::GrpcService};
 use self::{
-    auth::Auth,
+    auth::{Admitted, Auth},
     body::CallBody,
     call::Call,
     messages::{Limited, Messages},
-    request_id::Generator,
     services::Method,
 };
-pub use self::{auth::GrpcAuth, request_id::RequestId, services::GrpcService};
-use crate::{GrpcOptions, error::to_status, scope::Scope, server::Active, wire};
+use crate::{GrpcOptions, error::to_status, server::Active, wire};
 
 /// The longest part of a path that goes into logs and spans.
 const SHOWN_PATH: usize = 256;
@@ -62,7 +62,7 @@ pub(crate) struct Stack {
     services: Services,
     auth: Auth,
     observer: Arc<dyn Observer>,
-    ids: Generator,
+    ids: RequestIds,
     request_timeout: std::time::Duration,
     max_request_bytes: usize,
     max_response_bytes: usize,
@@ -86,7 +86,7 @@ impl Stack {
             services,
             auth: Auth::new(auth),
             observer,
-            ids: Generator::new(),
+            ids: RequestIds::new(),
             request_timeout: options.request_timeout,
             max_request_bytes: options.max_request_bytes,
             max_response_bytes: options.max_response_bytes,
@@ -100,9 +100,9 @@ impl Stack {
         request: Request<Incoming>,
         active: Active,
     ) -> impl Future<Output = Result<Response<CallBody>, Infallible>> + Send + use<> {
-        let id = self.ids.accept(request.headers());
+        let id = request_id::accept(&self.ids, request.headers());
         let method = self.services.find(request.uri().path());
-        let span = rpc_span(&request, &id, &*self.observer);
+        let span = rpc_span(&request, &id.0, &*self.observer);
         let call = Call::begin(Arc::clone(self), method, id, span.clone());
         let peer = Arc::clone(peer);
         async move { Ok(call.serve(request, &peer, active).await) }.instrument(span)
@@ -146,7 +146,9 @@ impl Call {
             Err(status) => (status.into_http(), Scope::default(), None),
         };
         let (mut head, body) = answer.into_parts();
-        head.headers.insert(REQUEST_ID, self.id.header());
+        if let Some(id) = self.echo.take() {
+            head.headers.insert(REQUEST_ID, id);
+        }
         wire::clip_message(&mut head.headers);
         if let Some(code) = wire::code(&head.headers) {
             self.end(code);
@@ -167,14 +169,13 @@ impl Call {
             return Err(too_late());
         }
         let auth = &self.stack.auth;
-        let caller = auth.admit(self.method.as_deref(), request.headers(), peer).await;
-        let caller = caller.map_err(|error| {
+        let admitted = auth.admit(self.method.as_deref(), request.headers(), peer).await;
+        let Admitted { caller, credential } = admitted.map_err(|error| {
             tracing::debug!(error = %error.chain(), "call refused");
             to_status(&error)
         })?;
         let method = self.method.clone();
         let method = method.ok_or_else(|| Status::unimplemented("no such service"))?;
-        let credential = caller.as_ref().and_then(|_| credential(request.headers()));
         let mut request = request.map(|body| Body::new(Limited::new(body, self.stack.max_request_bytes)));
         let extensions = request.extensions_mut();
         extensions.insert(TcpConnectInfo {
@@ -185,20 +186,16 @@ impl Call {
         if let Some(caller) = &caller {
             extensions.insert(Arc::clone(caller));
         }
-        let scope = Scope {
-            deadline: Some(limit),
-            credential,
-            id: Some(self.id.clone()),
-        };
-        let running = scope.clone().enter(self.handle(&method, request));
+        let mut scope = Scope::default().until(Some(limit)).with_id(self.id.clone());
+        scope.credential = credential.map(Arc::new);
+        let running = scope.clone().run(self.handle(&method, request));
         let Ok(response) = match &caller {
             Some(caller) => with_auth_context(Arc::clone(caller), running).await,
             None => running.await,
         };
-        let scope = Scope { deadline, ..scope };
         Ok(Answer {
             response,
-            scope,
+            scope: scope.until(deadline),
             caller,
         })
     }
@@ -224,12 +221,6 @@ impl Call {
 
 fn too_late() -> Status {
     Status::deadline_exceeded("the call took too long")
-}
-
-fn credential(headers: &HeaderMap) -> Option<http::HeaderValue> {
-    let mut value = headers.get(header::AUTHORIZATION)?.clone();
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// Turns away what is no gRPC.

@@ -15,6 +15,7 @@ use cqi_core::{
     Error,
     auth::{ApiKeys, Verifier},
     policy::Retry,
+    request::{RequestId, Scope},
 };
 use cqi_grpc::{GrpcAuth, GrpcChannel, GrpcClientOptions, GrpcError, from_status};
 use futures::future::BoxFuture;
@@ -289,6 +290,30 @@ async fn f_net_03_what_is_left_of_the_time_shrinks_from_hop_to_hop_and_credentia
             assert_eq!(answer.unwrap_err().code(), Code::Unauthenticated);
         }
     }
+}
+
+#[tokio::test]
+async fn f_net_03_a_call_takes_along_what_is_known_whatever_the_protocol_it_came_by() {
+    let tell = Any(|request: Request<Note>| async move {
+        let metadata = request.metadata();
+        let read = |name| metadata.get(name).map_or("", |value| value.to_str().unwrap());
+        let all = ["grpc-timeout", "x-request-id", "authorization"].map(read);
+        Ok(Response::new(note(all.join(" "), 0)))
+    });
+    let running = serve_with(options(), |server| server.add(tell).unwrap()).await;
+    let mut options = to(running.address);
+    options.forward_credential = true;
+    let mut client = connect(options).await;
+    let scope = Scope::default()
+        .until(Some(Instant::now() + Duration::from_secs(3)))
+        .with_id(RequestId::parse("mine").unwrap())
+        .with_credential(Arc::new("canary".into()));
+    let calling = client.call("/test.v1.Any/Ask", note("", 0));
+    let told = scope.run(calling).await.unwrap().into_inner().text;
+    let (timeout, rest) = told.split_once(' ').unwrap();
+    assert_eq!(rest, "mine Bearer canary");
+    let micros: u64 = timeout.strip_suffix('u').unwrap().parse().unwrap();
+    assert!((1..=3_000_000).contains(&micros), "{timeout}");
 }
 
 #[tokio::test]

@@ -12,14 +12,15 @@ use axum::{body::Body, extract::OriginalUri, response::Response};
 use cqi_core::{
     Code, Error, Kind, Result,
     auth::{AuthContext, Verifier, bearer, refused, with_auth_context},
+    request::Scope,
     secret::Secret,
 };
-use http::{Extensions, HeaderMap, HeaderValue, Request, header::AUTHORIZATION};
+use http::{Extensions, HeaderMap, Request, header::AUTHORIZATION};
 use tokio::time::timeout;
 use tower::{Layer, Service};
 
 use super::{AuthOptions, future::AuthFuture};
-use crate::{HttpError, current::with_credential, layers::Limiter};
+use crate::{HttpError, layers::Limiter};
 
 /// Who the client of a TLS connection is, among the extensions of its requests.
 #[derive(Debug, Clone)]
@@ -64,8 +65,7 @@ pub(super) struct Auth {
 
 /// What a request brings along.
 pub(super) enum Given {
-    /// The credential, and the header it came in.
-    Bearer(Secret, HeaderValue),
+    Bearer(Secret),
     Certificate(Arc<AuthContext>),
     /// Something in place of a credential.
     Malformed,
@@ -158,15 +158,18 @@ where
         let mut inner = self.inner.clone();
         mem::swap(&mut inner, &mut self.inner);
         AuthFuture::verifying(async move {
-            let (caller, header) = match auth.verify(given).await {
+            let (caller, credential) = match auth.verify(given).await {
                 Ok(verified) => verified,
                 Err(error) => return Err(auth.refuse(&error, request.extensions())),
             };
             request.extensions_mut().insert(Arc::clone(&caller));
             let handled = async move { inner.call(request).await };
             let handled = with_auth_context(caller, handled);
-            let response = match header {
-                Some(header) => with_credential(header, handled).await,
+            let response = match credential {
+                Some(credential) => {
+                    let scope = Scope::current().with_credential(Arc::new(credential));
+                    scope.run(handled).await
+                }
                 None => handled.await,
             };
             Ok(response.unwrap_or_else(|never| match never {}))
@@ -200,8 +203,8 @@ impl Auth {
                 let mut header = header;
                 header.set_sensitive(true);
                 // So that a handler that logs its headers does not log this one.
-                headers.insert(AUTHORIZATION, header.clone());
-                Given::Bearer(credential, header)
+                headers.insert(AUTHORIZATION, header);
+                Given::Bearer(credential)
             }
             Err(_) => Given::Malformed,
         }
@@ -214,16 +217,16 @@ impl Auth {
         }
     }
 
-    async fn verify(&self, given: Given) -> Result<(Arc<AuthContext>, Option<HeaderValue>)> {
-        let (credential, header) = match given {
+    async fn verify(&self, given: Given) -> Result<(Arc<AuthContext>, Option<Secret>)> {
+        let credential = match given {
             Given::Certificate(caller) => return Ok((caller, None)),
-            Given::Bearer(credential, header) => (credential, header),
+            Given::Bearer(credential) => credential,
             Given::Malformed | Given::Nothing => return Err(refused()),
         };
         let verified = timeout(self.timeout, self.verifier.verify(&credential)).await;
         let caller =
             verified.unwrap_or_else(|_| Err(Error::timeout(self.timeout).with_operation("auth.verify")))?;
-        Ok((Arc::new(caller), Some(header)))
+        Ok((Arc::new(caller), Some(credential)))
     }
 
     /// What the client is told: one of three fixed answers, and how often it may try.

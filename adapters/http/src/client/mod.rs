@@ -18,8 +18,8 @@ pub use self::{options::HttpClientOptions, request::ClientRequest, response::Cli
 /// A client for one other service. Cheap to clone; clones share connections.
 ///
 /// Every call is under the client's [`Policy`]: a deadline for all of it, the body included; repeated attempts, of a
-/// call that is not idempotent only when it certainly had no effect; an observation. A call made while a request is
-/// handled takes its trace, its request id and its deadline along.
+/// call that is not idempotent only when it certainly had no effect; an observation. A call made while a request of
+/// any protocol or an event is handled takes its trace, its request id and its deadline along.
 ///
 /// ```no_run
 /// use cqi_core::policy::Policy;

@@ -23,8 +23,8 @@ pub struct HttpClientOptions {
     pub max_response_bytes: usize,
     /// Whether redirects within scheme, host and port are followed, at most 5. Others are an error. Default off.
     pub same_origin_redirects: bool,
-    /// Whether the verified `Authorization` header of the request that is handled is sent along, where a call has none
-    /// of its own. Only for services that may act as the caller. Default off.
+    /// Whether the verified credential of the request that is handled, over HTTP or gRPC, is sent along, where a call has
+    /// none of its own. Only for services that may act as the caller. Default off.
     pub propagate_auth: bool,
 }
 

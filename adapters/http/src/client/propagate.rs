@@ -1,12 +1,12 @@
 //! What a call takes along of the request that is being handled.
 
-use cqi_core::observe::Observer;
+use cqi_core::{observe::Observer, request::Scope, secret::Secret};
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 
 use crate::{
-    current::{Current, REQUEST_TIMEOUT, credential, timeout_header},
-    stack::REQUEST_ID,
+    request_timeout::{REQUEST_TIMEOUT, timeout_header},
+    stack::{REQUEST_ID, id_header},
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -27,11 +27,18 @@ pub(super) fn propagate(headers: &mut HeaderMap, observer: &dyn Observer, deadli
             state.and_then(|state| HeaderValue::try_from(state).ok()),
         );
     }
-    let id = Current::get().and_then(|current| current.id);
-    add(REQUEST_ID, id.map(|id| id.header()));
+    let scope = Scope::current();
+    add(REQUEST_ID, scope.id.as_ref().map(id_header));
     let left = deadline.saturating_duration_since(Instant::now());
     add(REQUEST_TIMEOUT, timeout_header(left));
     if auth {
-        add(AUTHORIZATION, credential());
+        add(AUTHORIZATION, scope.credential.and_then(|secret| bearer(&secret)));
     }
+}
+
+/// A credential as a header that shows itself nowhere. `None` when it cannot be one.
+pub(super) fn bearer(credential: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", credential.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }

@@ -3,15 +3,18 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use cqi_core::{Error, Result, policy::Repeat, secret::Secret};
+use cqi_core::{Error, Result, policy::Repeat, request::Scope, secret::Secret};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use reqwest::Url;
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span, field::Empty};
 
-use super::{ClientResponse, HttpClient, error, propagate::propagate, response::read};
-use crate::current::Current;
+use super::{
+    ClientResponse, HttpClient, error,
+    propagate::{bearer, propagate},
+    response::read,
+};
 
 /// A deadline further away is as good as none.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -73,12 +76,11 @@ impl ClientRequest {
 
     /// Authenticates with a token or an API key. It is in no log.
     pub fn bearer(mut self, credential: &Secret) -> Self {
-        match HeaderValue::try_from(format!("Bearer {}", credential.expose())) {
-            Ok(mut value) => {
-                value.set_sensitive(true);
+        match bearer(credential) {
+            Some(value) => {
                 self.headers.insert(header::AUTHORIZATION, value);
             }
-            Err(_) => self.url = Err(Error::invalid_input("http client: the credential is malformed")),
+            None => self.url = Err(Error::invalid_input("http client: the credential is malformed")),
         }
         self
     }
@@ -134,18 +136,12 @@ impl ClientRequest {
         let policy = &self.client.0.policy;
         let now = Instant::now();
         let own = now.checked_add(policy.deadline()).unwrap_or(now + LONGEST);
-        let callers = Current::get().map_or(own, |current| current.deadline);
-        let deadline = own.min(callers);
-        let left = deadline.saturating_duration_since(now);
-        let late = || Err(Error::timeout(left).with_operation(OPERATION));
-        if left.is_zero() {
-            return late();
-        }
-        let attempts = policy.call(OPERATION, self.repeat, || self.attempt(url, deadline, span));
-        if own <= callers {
-            return attempts.await;
-        }
-        timeout_at(deadline, attempts).await.unwrap_or_else(|_| late())
+        let callers = Scope::current().deadline();
+        let deadline = callers.map_or(own, |callers| callers.min(own));
+        policy
+            .within(deadline.saturating_duration_since(now))
+            .call(OPERATION, self.repeat, || self.attempt(url, deadline, span))
+            .await
     }
 
     async fn attempt(&self, url: &Url, deadline: Instant, span: &Span) -> Result<ClientResponse> {

@@ -15,22 +15,19 @@ use axum::{
     extract::MatchedPath,
     response::IntoResponse,
 };
-use cqi_core::{Error, observe::Observation};
+use cqi_core::{Error, observe::Observation, request::Scope};
 use http::{HeaderValue, Method, Request, Response, Uri, header::ORIGIN};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::Span;
 
 use super::{
-    Parts, RequestId, Routine,
+    Parts, Routine,
     body::BodyWatch,
     limits::Limits,
     request_id::REQUEST_ID,
     service::{label, method_label, shown_path},
 };
-use crate::{
-    current::Current,
-    error::{HttpError, of_status},
-};
+use crate::error::{HttpError, of_status};
 
 /// The future of a [`Stack`](super::Stack). Dropping it drops the handler; it is counted as a client gone away.
 #[allow(unnameable_types, missing_debug_implementations)] // named by Service::Future only
@@ -55,7 +52,8 @@ pub(super) struct Exchange {
     /// Only where the access log has no span to take the path from.
     pub(super) uri: Option<Uri>,
     pub(super) route: Option<MatchedPath>,
-    pub(super) id: Option<RequestId>,
+    /// The id, for the answer.
+    pub(super) echo: Option<HeaderValue>,
     pub(super) request_bytes: u64,
     pub(super) body: Option<BodyWatch>,
     pub(super) origin: Option<HeaderValue>,
@@ -65,7 +63,7 @@ pub(super) struct Exchange {
     pub(super) timeout: Duration,
     /// Whether that is the caller's, shorter than the server's.
     pub(super) impatient: bool,
-    pub(super) current: Option<Current>,
+    pub(super) scope: Option<Scope>,
     pub(super) span: Span,
     pub(super) parts: Arc<Parts>,
     pub(super) answered: bool,
@@ -146,8 +144,8 @@ impl Exchange {
 
     /// Runs a step of the handler, which may ask what is known of its request.
     fn during<T>(&self, step: impl FnOnce() -> T) -> T {
-        match &self.current {
-            Some(current) => current.during(step),
+        match &self.scope {
+            Some(scope) => scope.step(step),
             None => step(),
         }
     }
@@ -198,10 +196,8 @@ impl Exchange {
         if self.timeout.is_zero() {
             return Err(self.timed_out());
         }
-        self.current = Some(Current {
-            deadline: self.started + self.timeout,
-            id: self.id.clone(),
-        });
+        let deadline = self.started + self.timeout;
+        self.scope = self.scope.take().map(|scope| scope.until(Some(deadline)));
         Ok(())
     }
 
@@ -221,8 +217,8 @@ impl Exchange {
         if self.parts.limits.is_some() {
             response = self.with_standard_body(response);
         }
-        if let Some(id) = &self.id {
-            response.headers_mut().insert(REQUEST_ID, id.header());
+        if let Some(id) = self.echo.take() {
+            response.headers_mut().insert(REQUEST_ID, id);
         }
         if let Some(cors) = &self.parts.cors {
             cors.complete(self.origin.as_ref(), response.headers_mut());

@@ -16,9 +16,9 @@ use super::{
 use crate::{
     HttpError, HttpOptions,
     client_ip::Proxies,
-    current::{REQUEST_TIMEOUT, parse_timeout},
     layers::Limiter,
     probes::PATHS,
+    request_timeout::{REQUEST_TIMEOUT, parse_timeout},
 };
 
 #[derive(Debug)]

@@ -13,11 +13,14 @@ use std::sync::Arc;
 use cqi_core::{
     Result,
     observe::{Observer, Silent},
+    request::RequestIds,
 };
 
-pub use self::request_id::RequestId;
-pub(crate) use self::{limits::Ambiguous, request_id::REQUEST_ID};
-use self::{limits::Limits, request_id::Generator};
+use self::limits::Limits;
+pub(crate) use self::{
+    limits::Ambiguous,
+    request_id::{REQUEST_ID, header as id_header},
+};
 use crate::{
     HttpOptions,
     layers::{Cors, CorsOptions, Fixed, SecurityHeaders},
@@ -62,13 +65,13 @@ struct Parts {
     cors: Option<Cors>,
     headers: Option<Fixed>,
     observer: Arc<dyn Observer>,
-    ids: Generator,
+    ids: RequestIds,
 }
 
 impl Stack {
     /// Everything. Per request:
     ///
-    /// - a request id: the `x-request-id` that came in if it is sane, else a new one; a [`RequestId`] extension for
+    /// - a request id: the `x-request-id` that came in if it is sane, else a new one; a [`RequestId`](crate::RequestId) extension for
     ///   handlers; echoed in the response;
     /// - a span `request` with `method`, `path`, `route`, `request_id` and at the end `status_code`, which continues the
     ///   trace of `traceparent` and `tracestate`;
@@ -187,7 +190,7 @@ impl Parts {
             cors: None,
             headers: None,
             observer,
-            ids: Generator::new(),
+            ids: RequestIds::new(),
         }
     }
 }

@@ -15,6 +15,7 @@ use axum::{
 use cqi_core::{
     Error,
     observe::{Observation, Observer},
+    request::{RequestId, Scope},
     trace::TraceContext,
 };
 use http::{Method, Request, Response, Uri};
@@ -23,8 +24,9 @@ use tower::{Layer, Service};
 use tracing::{Span, field::Empty};
 
 use super::{
-    Parts, RequestId, Stack,
+    Parts, Stack,
     future::{Exchange, StackFuture},
+    request_id::accept,
 };
 use crate::error::HttpError;
 
@@ -65,7 +67,11 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let Self { parts, inner } = self;
-        let id = parts.trace.then(|| parts.ids.accept(&mut request));
+        let id = parts.trace.then(|| accept(&parts.ids, request.headers()));
+        let (id, echo) = id.unzip();
+        if let Some(id) = &id {
+            request.extensions_mut().insert(id.clone());
+        }
         let route = (parts.trace || parts.metrics)
             .then(|| request.extensions().get::<MatchedPath>().cloned())
             .flatten();
@@ -78,14 +84,14 @@ where
             method: request.method().clone(),
             uri: (parts.log && !parts.trace).then(|| request.uri().clone()),
             route,
-            id,
+            echo,
             request_bytes: request.body().size_hint().exact().unwrap_or(0),
             body: None,
             origin: None,
             counted: false,
             timeout: Duration::ZERO,
             impatient: false,
-            current: None,
+            scope: parts.scope(id),
             span: Span::none(),
             parts: Arc::clone(parts),
             answered: false,
@@ -109,6 +115,18 @@ where
 }
 
 impl Parts {
+    /// What the handler may ask of its request, where this layer knows something of it.
+    fn scope(&self, id: Option<RequestId>) -> Option<Scope> {
+        (self.trace || self.limits.is_some()).then(|| {
+            // Of a layer around this one.
+            let outer = Scope::current();
+            match id {
+                Some(id) => outer.with_id(id),
+                None => outer,
+            }
+        })
+    }
+
     /// Counts and logs a caught panic. Its text stays out: it may hold secrets. The place is known to the process's
     /// panic hook only, which runs inside the request's span.
     pub(super) fn panicked(&self) -> HttpError {

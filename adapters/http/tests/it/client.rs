@@ -21,10 +21,13 @@ use cqi_core::{
     auth::ApiKeys,
     observe::{Observation, Observer},
     policy::{Policy, Retry},
+    request::{RequestId, Scope},
     service::ServiceHandle,
     trace::TraceContext,
 };
 use cqi_http::{HttpClient, HttpClientOptions, HttpError, HttpServer, Json};
+
+use tokio::time::Instant;
 
 use crate::support::{Client, PATIENCE, SHORT, options, serve, start};
 
@@ -329,4 +332,57 @@ async fn a_call_made_for_a_request_takes_its_id_deadline_and_if_asked_its_creden
             "{seen:?}"
         );
     }
+}
+
+/// A request or event of any protocol.
+fn scope(left: Duration) -> Scope {
+    Scope::default()
+        .until(Some(Instant::now() + left))
+        .with_id(RequestId::parse("mine").unwrap())
+        .with_credential(Arc::new("canary".into()))
+}
+
+#[tokio::test]
+async fn f_net_03_a_call_takes_along_what_is_known_whatever_the_protocol_it_came_by() {
+    let (address, _, _handle) = other().await;
+    let client = client_of(address, |options| options.propagate_auth = true);
+    let calling = client.get("/echo").send();
+    let answer = scope(Duration::from_secs(3)).run(calling).await.unwrap();
+    let lines: Vec<String> = answer.json().unwrap();
+    for line in ["x-request-id: mine", "authorization: Bearer canary"] {
+        assert!(lines.iter().any(|seen| seen == line), "{line} in {lines:?}");
+    }
+    let left = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("x-request-timeout: "));
+    let left: u64 = left.unwrap().trim_end_matches('m').parse().unwrap();
+    assert!((1..=3000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn f_net_03_a_call_that_the_callers_deadline_ends_is_observed() {
+    let (address, count, _handle) = other().await;
+    let watch = Arc::new(Watch::default());
+    let observer: Arc<dyn Observer> = Arc::<Watch>::clone(&watch);
+    let options = HttpClientOptions::new(format!("http://{address}"));
+    let client = HttpClient::new(options, policy().with_observer(observer)).unwrap();
+    let error = scope(SHORT).run(client.get("/hang").send()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.may_have_applied()),
+        (Some(Code::Timeout), true)
+    );
+    // Without any time left nothing is sent.
+    let error = scope(Duration::ZERO)
+        .run(client.get("/flaky").send())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.may_have_applied()),
+        (Some(Code::Timeout), false)
+    );
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    assert_eq!(
+        *watch.0.lock().unwrap(),
+        ["http_client.send 1 false", "http_client.send 0 false"]
+    );
 }

@@ -21,6 +21,7 @@ use crate::{
     },
     name::{Group, Topic, topic_name},
     policy::Retry,
+    request::remaining_time,
     service::{Lifecycle, Service},
 };
 
@@ -452,6 +453,30 @@ async fn the_memory_bus_tells_when_everything_is_settled() {
         handled += 1;
     }
     assert_eq!(handled, 20);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_net_03_a_handler_knows_how_much_time_it_has_left() {
+    let (told, mut all) = mpsc::channel(10);
+    let router = Router::new().on(topic(), move |_: Number| {
+        let told = told.clone();
+        async move {
+            for _ in 0..3 {
+                told.send(remaining_time().map(|left| left.as_secs()))
+                    .await
+                    .unwrap();
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+            Ok(())
+        }
+    });
+    let options = ConsumeOptions::default().with_handler_timeout(Duration::from_secs(100));
+    let running = Running::start(router, options).await;
+    running.send(1, None).await;
+    for left in [100, 80, 60] {
+        assert_eq!(all.recv().await.unwrap(), Some(left));
+    }
     running.stop().await.unwrap();
 }
 

@@ -1,56 +1,12 @@
-//! What is known of the request that is being handled, below its handler too.
+//! How long a caller waits, as a header.
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tokio::time::Instant;
-
-use crate::RequestId;
 
 /// How long a caller waits for the answer, as `100m`: up to eight digits and a unit out of `H`, `M`, `S`, `m`, `u`,
 /// `n` (hours to nanoseconds), the form of `grpc-timeout`.
 pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
-
-tokio::task_local! {
-    static CURRENT: Current;
-    static CREDENTIAL: HeaderValue;
-}
-
-/// What calls to other services take over from the request.
-#[derive(Debug, Clone)]
-pub(crate) struct Current {
-    pub(crate) deadline: Instant,
-    pub(crate) id: Option<RequestId>,
-}
-
-impl Current {
-    /// Runs one step of a request's handler.
-    pub(crate) fn during<T>(&self, step: impl FnOnce() -> T) -> T {
-        CURRENT.sync_scope(self.clone(), step)
-    }
-
-    /// Of the request that this task handles.
-    pub(crate) fn get() -> Option<Self> {
-        CURRENT.try_with(Clone::clone).ok()
-    }
-}
-
-/// How much time is left for the request that this task handles: its caller waits no longer, or the server does not.
-/// `None` outside of a request.
-pub fn remaining_time() -> Option<Duration> {
-    let deadline = CURRENT.try_with(|current| current.deadline).ok()?;
-    Some(deadline.saturating_duration_since(Instant::now()))
-}
-
-/// Runs a handler with the verified `Authorization` header of its request.
-pub(crate) async fn with_credential<F: Future>(header: HeaderValue, work: F) -> F::Output {
-    CREDENTIAL.scope(header, work).await
-}
-
-/// The verified `Authorization` header of the request that this task handles.
-pub(crate) fn credential() -> Option<HeaderValue> {
-    CREDENTIAL.try_with(Clone::clone).ok()
-}
 
 /// Reads a timeout; `None` when it is malformed.
 pub(crate) fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
