@@ -33,8 +33,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use self::{feed::Feed, pace::Pace};
 pub use self::options::ConsumeOptions;
+use self::{feed::Feed, pace::Pace};
 use super::{
     Acker, Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription, lock, middleware,
     settle::Settling,
