@@ -11,6 +11,10 @@ use cqi_core::{
 
 use crate::{Cqi, connect::WORK_OFF};
 
+/// How long the last lines of the log may take when a second signal ends the process.
+#[cfg(feature = "telemetry")]
+const LAST_LINES: Duration = Duration::from_millis(250);
+
 impl Cqi {
     /// The runnable app.
     ///
@@ -52,6 +56,11 @@ impl Cqi {
                 }
                 Ok(())
             });
+        }
+        #[cfg(feature = "telemetry")]
+        {
+            let log = self.telemetry.log_handle().clone();
+            app = app.before_exit(move || drop(log.flush(LAST_LINES)));
         }
         let bus = self.bus();
         app = app.on_shutdown("close-event-bus", || async move { bus.close().await });

@@ -52,6 +52,7 @@ pub(super) type Readiness = Box<dyn Fn(bool) + Send + Sync>;
 #[must_use = "an app does nothing until it is run"]
 pub struct App {
     ending: Ending,
+    last: Option<Box<dyn FnOnce() + Send>>,
     plan: Plan,
 }
 
@@ -77,6 +78,7 @@ impl App {
         metadata.validate()?;
         Ok(Self {
             ending: Ending(AppHandle::new(metadata.name.clone())),
+            last: None,
             plan: Plan {
                 metadata,
                 services: Vec::new(),
@@ -155,6 +157,13 @@ impl App {
         self
     }
 
+    /// Calls `last` before [`App::run_to_exit`] ends the process after a second signal, for example to write out the log.
+    /// It may block, and should do so for a moment at most.
+    pub fn before_exit(mut self, last: impl FnOnce() + Send + 'static) -> Self {
+        self.last = Some(Box::new(last));
+        self
+    }
+
     /// Which signals end the app. Default `SIGTERM` and `SIGINT`.
     pub fn signals(mut self, signals: Signals) -> Self {
         self.plan.signals = signals;
@@ -175,7 +184,7 @@ impl App {
     /// Every fault of the configuration; the failed start; the service that ended, failed or panicked while running;
     /// what was not clean in the shutdown; `Cancelled` after a second signal.
     pub async fn run(self) -> Result<()> {
-        let Self { ending, plan } = self;
+        let Self { ending, plan, .. } = self;
         let result = plan.run(ending.0.shared()).await;
         match &result {
             Ok(()) => tracing::info!("stopped"),
@@ -189,14 +198,18 @@ impl App {
     ///
     /// After a second signal it calls [`std::process::exit`] with 128 and the signal's number, 130 or 143 by default:
     /// whoever sends it does not want to wait for threads that may be stuck.
-    pub async fn run_to_exit(self) -> ExitCode {
-        match self.run().await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => match Interrupted::find(&error) {
-                Some(signal) => std::process::exit(signal.exit_code().into()),
-                None => ExitCode::FAILURE,
-            },
+    pub async fn run_to_exit(mut self) -> ExitCode {
+        let last = self.last.take();
+        let Err(error) = self.run().await else {
+            return ExitCode::SUCCESS;
+        };
+        let Some(signal) = Interrupted::find(&error) else {
+            return ExitCode::FAILURE;
+        };
+        if let Some(last) = last {
+            last();
         }
+        std::process::exit(signal.exit_code().into())
     }
 }
 
