@@ -46,7 +46,11 @@ impl Cqi {
         {
             let (telemetry, limit) = (self.telemetry.clone(), server.shutdown_timeout / 25);
             app = app.on_shutdown("flush-telemetry", move || async move {
-                telemetry.shutdown(limit).await
+                // Nothing of the service's work is lost with them.
+                if let Err(error) = telemetry.shutdown(limit).await {
+                    tracing::warn!(error = %error.chain(), "telemetry was not sent in full");
+                }
+                Ok(())
             });
         }
         let bus = self.bus();

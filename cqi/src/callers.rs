@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "jwt")]
+use cqi_core::health::CheckOptions;
 use cqi_core::{
     Result,
     auth::{AnyOf, ApiKeys, Verifier},
     config::{AuthConfig, Violations},
+    health::Health,
 };
 
 /// Checks that everything configured is compiled in.
@@ -18,8 +21,11 @@ pub(crate) fn check(config: &AuthConfig, violations: &mut Violations) {
     );
 }
 
-/// What verifies credentials, if any are asked for.
-pub(crate) async fn verifier(config: &AuthConfig) -> Result<Option<Arc<dyn Verifier>>> {
+/// What verifies credentials, if any are asked for. What it needs of others is registered with `health`.
+pub(crate) async fn verifier(
+    config: &AuthConfig,
+    #[allow(unused_variables)] health: &Health, // keys are fetched for tokens only
+) -> Result<Option<Arc<dyn Verifier>>> {
     if !config.is_required() {
         return Ok(None);
     }
@@ -29,7 +35,15 @@ pub(crate) async fn verifier(config: &AuthConfig) -> Result<Option<Arc<dyn Verif
     }
     #[cfg(feature = "jwt")]
     if config.accepts_tokens() {
-        any = any.or(tokens(config).await?);
+        let tokens = tokens(config).await?;
+        // Tokens are verified for a while without new keys, so that operators only see it.
+        let shown = CheckOptions {
+            required: false,
+            ready: false,
+            ..CheckOptions::default()
+        };
+        health.register(Arc::new(tokens.checker()), shown)?;
+        any = any.or(tokens);
     }
     Ok(Some(Arc::new(any)))
 }
@@ -56,12 +70,13 @@ mod tests {
 
     #[tokio::test]
     async fn auth_4_configured_keys_are_asked_for_and_accepted() {
-        assert!(verifier(&AuthConfig::default()).await.unwrap().is_none());
+        let health = Health::new();
+        assert!(verifier(&AuthConfig::default(), &health).await.unwrap().is_none());
         let config = AuthConfig {
             api_keys: vec!["billing:0123456789abcdef".into(), "another-key-of-mine".into()],
             ..AuthConfig::default()
         };
-        let verifier = verifier(&config).await.unwrap().unwrap();
+        let verifier = verifier(&config, &health).await.unwrap().unwrap();
         let caller = verifier.verify(&"0123456789abcdef".into()).await.unwrap();
         assert_eq!(caller.service_id.as_deref(), Some("billing"));
         assert!(
@@ -82,7 +97,7 @@ mod tests {
             jwt_audience: "audience".into(),
             ..AuthConfig::default()
         };
-        let error = verifier(&config).await.unwrap_err();
+        let error = verifier(&config, &Health::new()).await.unwrap_err();
         assert!(
             error.is_invalid_input() && error.to_string().contains("missing.pem"),
             "{error}"

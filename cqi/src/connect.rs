@@ -84,9 +84,6 @@ impl Cqi {
             .connect("registry", || wiring::registry(&config.registry))
             .await?;
         let registry = GuardedRegistry::new(registry, policy(config.registry.timeout));
-        let verifier = patience
-            .connect("auth", || crate::callers::verifier(&config.auth))
-            .await?;
 
         let (bus, cache): (Arc<dyn EventBus>, Arc<dyn Cache>) = (Arc::new(bus), Arc::new(cache));
         let (database, registry): (Arc<dyn Database>, Arc<dyn Registry>) =
@@ -105,6 +102,9 @@ impl Cqi {
             };
             health.register(Arc::clone(checker), options)?;
         }
+        let verifier = patience
+            .connect("auth", || crate::callers::verifier(&config.auth, &health))
+            .await?;
         for key in without_effect(&config) {
             tracing::warn!(key, "configured, but without effect in this version");
         }
@@ -311,7 +311,9 @@ fn telemetry(config: &Config, metadata: &ServiceMetadata) -> Result<cqi_telemetr
         instance: metadata.instance.clone(),
     };
     let (logging, metrics, tracing) = (&config.logging, &config.metrics, &config.tracing);
-    match cqi_telemetry::Telemetry::init(logging, metrics, tracing, identity.clone()) {
+    let mut options = cqi_telemetry::TelemetryOptions::default();
+    options.export.environment.clone_from(&metadata.environment);
+    match cqi_telemetry::Telemetry::init_with(logging, metrics, tracing, identity.clone(), options) {
         // Somebody installed a subscriber of their own, or this is a second service in one process, as in tests: logs and
         // traces are theirs, metrics are this service's own.
         Err(error) if error.code() == Some(cqi_core::Code::AlreadyExists) => {

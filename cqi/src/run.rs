@@ -9,6 +9,9 @@ use cqi_core::{
 
 use crate::{Cqi, connect};
 
+/// How long the last lines of the log may take.
+#[cfg(feature = "telemetry")]
+const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 /// The exit code for a wrong command line or configuration, as most programs use it.
 const USAGE: u8 = 2;
 
@@ -40,14 +43,20 @@ where
     for warning in &config.warnings {
         tracing::warn!(warning, "configuration");
     }
+    #[cfg(feature = "telemetry")]
+    let telemetry = cqi.telemetry.clone();
     let built = async { build(cqi).await?.app() }.await;
-    match built {
+    let code = match built {
         Ok(app) => app.run_to_exit().await,
         Err(error) => {
             tracing::error!(error = %error.chain(), "failed to start");
             fail(&error, 1)
         }
-    }
+    };
+    // The app has done this in its order; a start that failed has not.
+    #[cfg(feature = "telemetry")]
+    drop(telemetry.shutdown(LAST_LINES).await);
+    code
 }
 
 /// Says where a panic was, never its text: that may hold what a client sent (H-18). Whoever catches the panic says what

@@ -95,6 +95,10 @@ impl PublicKey {
         let path = path.as_ref();
         let named = |error: Error| error.with_context("file", path.display());
         let unreadable = |error| named(Error::invalid_input("cannot read the public key").with_source(error));
+        // Opening a pipe would wait for its writer.
+        if !tokio::fs::metadata(path).await.map_err(unreadable)?.is_file() {
+            return Err(named(Error::invalid_input("the public key is in no file")));
+        }
         let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
         let mut text = String::new();
         file.take(MAX_PEM + 1)

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use cqi_core::{Error, Result};
+use jsonwebtoken::AlgorithmFamily;
 use serde_json::{Map, Value};
 
 use crate::{Algorithm, PublicKey};
@@ -145,6 +146,15 @@ impl JwtOptions {
             return Ok(());
         };
         Err(Error::invalid_input(fault).with_operation("jwt.connect"))
+    }
+
+    /// Whether any key at all may be used with this algorithm.
+    pub(crate) fn accepts_algorithm(&self, algorithm: jsonwebtoken::Algorithm) -> bool {
+        let stated = |own: &Algorithm| own.library() == algorithm;
+        match self.algorithms.as_slice() {
+            [] => algorithm.family() != AlgorithmFamily::Hmac,
+            algorithms => algorithms.iter().any(stated),
+        }
     }
 
     /// Whether a token of this type is accepted.

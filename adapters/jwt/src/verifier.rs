@@ -116,6 +116,10 @@ impl JwtVerifier {
         {
             return Err("its key id is empty or too long");
         }
+        // Told before any key is looked for, so that no such token makes keys be fetched.
+        if !self.options.accepts_algorithm(header.alg) {
+            return Err("its algorithm is not accepted");
+        }
         if !self.options.accepts_type(header.typ.as_deref()) {
             return Err("its type is not accepted");
         }

@@ -215,9 +215,11 @@ impl Telemetry {
     }
 
     /// Sends the spans and writes the lines that wait, within `limit` for both, on any flavour of runtime. Spans that end
-    /// later are dropped and counted; lines are written as before, if the process lives long enough.
+    /// later are dropped and counted. Lines that come later are written before the call that logs them returns, unless the
+    /// output blocks: nobody flushes after this.
     ///
-    /// Cancel safety: dropping the future leaves the flush going on by itself until `limit`.
+    /// Must run inside a Tokio runtime. Cancel safety: dropping the future leaves the flush going on by itself until
+    /// `limit`.
     ///
     /// # Errors
     /// `Temporary` when spans or lines were lost, with their number in the context, or when the time did not suffice.
@@ -237,6 +239,9 @@ impl Telemetry {
             None => Ok(()),
         };
         let written = self.log.flush(limit.saturating_sub(started.elapsed()));
+        if written.is_ok() {
+            self.log.output().end();
+        }
         exported.and(written)
     }
 

@@ -80,7 +80,7 @@ pub(crate) fn admin(cqi: &Cqi) -> Result<Option<HttpServer>> {
     }
     let rendered = cqi.telemetry.metrics().clone();
     let routes =
-        try_routes(|| cqi_http::admin_router(&cqi.health, &metrics.path, move || rendered.render()))?;
+        try_routes(|| cqi_http::admin_router(&cqi.health, &metrics.path, move || rendered.scrape()))?;
     let options = HttpOptions {
         // Nobody waits for a scrape.
         shutdown_grace: std::time::Duration::from_secs(1).min(cqi.config.server.shutdown_timeout / 20),

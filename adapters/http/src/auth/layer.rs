@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, response::Response};
+use axum::{body::Body, extract::OriginalUri, response::Response};
 use cqi_core::{
     Code, Error, Kind, Result,
     auth::{AuthContext, Verifier, bearer, refused, with_auth_context},
@@ -35,6 +35,22 @@ pub(crate) struct PeerIdentity(pub(crate) Arc<AuthContext>);
 ///
 /// Every refusal is the same 401, whatever was wrong; one whose caller is known but may not do this is 403. A verifier
 /// that cannot decide, or not in time, is 503 with `Retry-After` (A-26).
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use axum::{Router, routing::get};
+/// # use cqi_core::{Result, auth::ApiKeys};
+/// # use cqi_http::{AuthLayer, AuthOptions};
+/// # fn routes(partners: ApiKeys, staff: ApiKeys) -> Result<Router> {
+/// let options = AuthOptions::default();
+/// let partners = AuthLayer::new(Arc::new(partners), &options)?;
+/// let staff = AuthLayer::new(Arc::new(staff), &options)?;
+/// let routes = Router::new()
+///     .nest("/partners", Router::new().route("/orders", get(|| async {})).layer(partners))
+///     .nest("/staff", Router::new().route("/orders", get(|| async {})).layer(staff));
+/// # Ok(routes)
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct AuthLayer(Arc<Auth>);
 
@@ -126,7 +142,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if self.auth.is_open(request.uri().path()) {
+        if self.auth.is_open(path_as_it_came(&request)) {
             return AuthFuture::open(self.inner.call(request));
         }
         let given = self.auth.given(request.headers_mut());
@@ -155,6 +171,14 @@ where
             };
             Ok(response.unwrap_or_else(|never| match never {}))
         })
+    }
+}
+
+/// The whole path, also in a router that is nested in another one, which takes its prefix away.
+fn path_as_it_came(request: &Request<Body>) -> &str {
+    match request.extensions().get::<OriginalUri>() {
+        Some(OriginalUri(uri)) => uri.path(),
+        None => request.uri().path(),
     }
 }
 

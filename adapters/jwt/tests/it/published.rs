@@ -163,6 +163,28 @@ async fn a_17_answers_that_are_no_key_set_are_refused() {
 }
 
 #[tokio::test]
+async fn a_02_a_05_a_token_of_an_impossible_algorithm_looks_for_no_key() {
+    let issuer = Issuer::start().await;
+    issuer.publishes("/keys", &key_set(&[("ed", Algorithm::EdDSA)]));
+    let mut options = jwks(&issuer);
+    options.algorithms = vec![Own::EdDsa];
+    hasty(&mut options);
+    let verifier = JwtVerifier::connect(options).await.unwrap();
+    issuer.answers("/keys", answer("503 Service Unavailable", "text/plain", b""));
+    let unknown = named("other", Algorithm::EdDSA, json!({}));
+    until(&verifier, &unknown, |found| {
+        found.as_ref().is_err_and(|error| error.is_temporary())
+    })
+    .await;
+    // What could be looked for is undecided now; what could not is refused.
+    let secret = jsonwebtoken::EncodingKey::from_secret(b"secret");
+    let symmetric =
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(json!({})), &secret).unwrap();
+    assert_refused(&verifier, &symmetric, "HS256").await;
+    assert_refused(&verifier, &named("other", Algorithm::ES256, json!({})), "ES256").await;
+}
+
+#[tokio::test]
 async fn a_26_an_issuer_that_is_down_at_the_start_is_temporary() {
     let issuer = Issuer::start().await;
     issuer.answers("/keys", answer("500 Internal Server Error", "text/plain", b""));

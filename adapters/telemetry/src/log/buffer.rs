@@ -11,6 +11,7 @@ use std::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,9 @@ use crate::home::Home;
 
 /// How long the writer gathers lines after it has written some, so that a busy program does not wake it for each.
 const LINGER: Duration = Duration::from_millis(1);
+
+/// How long a line is waited for when the process is about to end.
+const LAST: Duration = Duration::from_millis(50);
 
 /// Something the writer does at a time.
 pub(super) type Alarm = Box<dyn FnOnce() + Send>;
@@ -44,6 +48,10 @@ struct State {
     flushing: u32,
     alarm: Option<(Instant, Alarm)>,
     closed: bool,
+    /// The process is about to end: lines are waited for, shortly.
+    ends: bool,
+    /// The thread that writes, which must not wait for itself.
+    thread: Option<ThreadId>,
 }
 
 /// What the writer does.
@@ -81,6 +89,8 @@ impl Buffer {
                 flushing: 0,
                 alarm: None,
                 closed: false,
+                ends: false,
+                thread: None,
             }),
             wake: Condvar::new(),
             progress: Condvar::new(),
@@ -103,15 +113,44 @@ impl Buffer {
         }
         state.lines.extend_from_slice(line);
         state.taken += 1;
-        let half_full = state.lines.len() > state.capacity / 2;
-        let wake = state.writer == Sleep::Idle || (state.writer == Sleep::Lingers && half_full);
+        let hurry = state.ends || state.lines.len() > state.capacity / 2;
+        let wake = state.writer == Sleep::Idle || (state.writer == Sleep::Lingers && hurry);
         if wake {
             state.writer = Sleep::Works;
+        }
+        if state.ends && state.thread != Some(thread::current().id()) {
+            self.wake.notify_one();
+            self.wait_for_the_last(state);
+            return;
         }
         drop(state);
         if wake {
             self.wake.notify_one();
         }
+    }
+
+    /// Waits for the line just taken. An output that does not take it is not waited for again.
+    fn wait_for_the_last(&self, state: MutexGuard<'_, State>) {
+        let line = state.taken;
+        let waited = self
+            .progress
+            .wait_timeout_while(state, LAST, |state| state.done < line);
+        let (mut state, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
+        if outcome.timed_out() {
+            state.ends = false;
+        }
+    }
+
+    /// From now on a line is written when the call that logs it returns, if the output takes it within a moment: the
+    /// process is about to end, and nobody flushes any more.
+    pub(super) fn end(&self) {
+        self.lock().ends = true;
+        self.wake.notify_one();
+    }
+
+    /// Says which thread writes.
+    pub(super) fn writes(&self) {
+        self.lock().thread = Some(thread::current().id());
     }
 
     pub(super) fn lose(&self, lines: u64) {
@@ -168,7 +207,7 @@ impl Buffer {
         let mut state = self.lock();
         state.done += lines;
         self.progress.notify_all();
-        if state.flushing == 0 && !state.closed && state.lines.len() <= state.capacity / 2 {
+        if state.flushing == 0 && !state.closed && !state.ends && state.lines.len() <= state.capacity / 2 {
             state.writer = Sleep::Lingers;
             drop(self.wake.wait_timeout(state, LINGER));
         }

@@ -94,6 +94,11 @@ impl Output {
         }
     }
 
+    /// From now on a call that logs waits for its line, for a moment: the process is about to end.
+    pub(crate) fn end(&self) {
+        self.buffer.end();
+    }
+
     /// How many lines could not be written, or not wholly.
     pub fn dropped(&self) -> u64 {
         self.buffer.dropped()

@@ -50,6 +50,7 @@ impl<W: Write> Writer<W> {
     }
 
     pub(super) fn run(mut self) {
+        self.buffer.writes();
         let mut lines = Vec::with_capacity(self.buffer.capacity());
         loop {
             let wake = self.buffer.next(&mut lines, self.tell_at(Instant::now()));

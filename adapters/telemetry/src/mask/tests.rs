@@ -180,3 +180,24 @@ fn l_02_any_text_is_survived() {
         assert!(masked.len() <= text.len() * 3, "{text} {masked}");
     }
 }
+
+#[test]
+fn a_hostile_text_takes_time_in_proportion_to_its_length() {
+    let masker = masker();
+    let started = tokio::time::Instant::now();
+    for part in [
+        "a://",
+        "eyJ.",
+        "basic b-",
+        "p-p-p=",
+        "token:[",
+        "4111 ",
+        "token: \"",
+        "bearer ",
+        "a@a",
+    ] {
+        drop(masker.masked(&part.repeat(200_000)));
+    }
+    // The square would be hours.
+    assert!(started.elapsed() < std::time::Duration::from_secs(60));
+}

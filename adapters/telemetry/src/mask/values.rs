@@ -49,10 +49,13 @@ pub(super) fn jwt(text: &[u8], at: usize) -> Option<Range<usize>> {
 
 /// The password of a URL, at the `:` of its `://`.
 pub(super) fn url_password(text: &[u8], at: usize) -> Option<Range<usize>> {
+    /// How much of a URL is looked at, so that a text full of them does not take the square of its length.
+    const LONGEST: usize = 1024;
     if text.get(at + 1..at + 3) != Some(b"//") {
         return None;
     }
     let start = at + 3;
+    let text = &text[..text.len().min(start + LONGEST)];
     let end = skip(text, start, |byte| !is_end_of_url(byte));
     let host_end = skip(text, start, |byte| {
         !(is_end_of_url(byte) || matches!(byte, b'/' | b'?' | b'#'))

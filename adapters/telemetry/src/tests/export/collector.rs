@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use cqi_core::tls::TlsOptions;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -17,11 +18,15 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
     task::JoinSet,
 };
-use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use tokio_rustls::TlsAcceptor;
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, ServerTlsConfig, server::TcpIncoming},
+};
 
 /// What a collector does with a request.
 #[derive(Debug, Clone)]
@@ -66,6 +71,39 @@ impl Collector {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 connections.spawn(serve(stream, got.clone()));
+            }
+        })
+        .await
+    }
+
+    /// By gRPC over TLS.
+    pub(super) async fn grpcs(tls: &TlsOptions) -> Self {
+        let read = |file| std::fs::read(file).unwrap();
+        let identity = Identity::from_pem(read(&tls.certificate), read(&tls.key));
+        Self::start(Answer::Take, |listener, got| async move {
+            let server = tonic::transport::Server::builder()
+                .tls_config(ServerTlsConfig::new().identity(identity))
+                .unwrap()
+                .add_service(TraceServiceServer::new(got));
+            server
+                .serve_with_incoming(TcpIncoming::from(listener))
+                .await
+                .unwrap();
+        })
+        .await
+    }
+
+    /// By HTTP over TLS.
+    pub(super) async fn https(tls: &TlsOptions) -> Self {
+        let acceptor = TlsAcceptor::from(tls.server_config(&[b"http/1.1"]).unwrap());
+        Self::start(Answer::Take, |listener, got| async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // A client that does not believe the certificate goes away.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    connections.spawn(serve(stream, got.clone()));
+                }
             }
         })
         .await
@@ -194,7 +232,7 @@ impl TraceService for Got {
 }
 
 /// The least of HTTP/1.1: one request after another, with a length.
-async fn serve(mut stream: TcpStream, got: Got) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, got: Got) {
     let mut read = Vec::new();
     loop {
         let head = loop {

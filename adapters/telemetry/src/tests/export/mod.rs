@@ -3,6 +3,7 @@
 mod collector;
 mod faults;
 mod shapes;
+mod tls;
 
 use std::time::Duration;
 

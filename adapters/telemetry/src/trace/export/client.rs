@@ -2,12 +2,13 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use cqi_core::{Error, Result};
+use cqi_core::{Error, Result, tls::ClientTlsOptions};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
 };
 use prost::Message as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use rustls::RootCertStore;
 use tonic::{
     Code,
     metadata::{MetadataKey, MetadataMap},
@@ -80,8 +81,9 @@ fn grpc(origin: &str, options: &ExportOptions) -> Result<TraceServiceClient<Chan
         .keep_alive_timeout(options.timeout);
     if origin.starts_with("https:") {
         let mut tls = ClientTlsConfig::new().with_enabled_roots();
-        if !options.ca_pem.is_empty() {
-            tls = tls.ca_certificate(Certificate::from_pem(&options.ca_pem));
+        if let Some(file) = &options.roots {
+            let pem = std::fs::read(file).map_err(|error| refused("the file of roots", error))?;
+            tls = tls.ca_certificate(Certificate::from_pem(pem));
         }
         endpoint = endpoint
             .tls_config(tls)
@@ -132,8 +134,6 @@ async fn send_grpc(
 }
 
 fn http(options: &ExportOptions) -> Result<reqwest::Client> {
-    // reqwest wants one even for plain HTTP. An error says that the process has chosen one already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     for (name, value) in &options.headers {
@@ -144,19 +144,23 @@ fn http(options: &ExportOptions) -> Result<reqwest::Client> {
         value.set_sensitive(true);
         headers.insert(name, value);
     }
-    let mut client = reqwest::Client::builder()
+    let web = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let tls = ClientTlsOptions {
+        roots: options.roots.clone(),
+        ..ClientTlsOptions::default()
+    };
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.client_config(web, &[b"h2", b"http/1.1"])?)
         .default_headers(headers)
         .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
         .no_proxy()
         .connect_timeout(options.timeout)
-        .timeout(options.timeout);
-    if !options.ca_pem.is_empty() {
-        let certificates = reqwest::Certificate::from_pem_bundle(&options.ca_pem);
-        for certificate in certificates.map_err(|error| refused("the certificates", error))? {
-            client = client.add_root_certificate(certificate);
-        }
-    }
-    client.build().map_err(|error| refused("HTTP", error))
+        .timeout(options.timeout)
+        .build()
+        .map_err(|error| refused("HTTP", error))
 }
 
 async fn send_http(

@@ -1,6 +1,6 @@
 //! How spans are sent.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use cqi_core::{Error, Result, secret::Secret};
 
@@ -27,8 +27,8 @@ pub struct ExportOptions {
     pub environment: String,
     /// Headers of each request, such as the token of a hosted collector. Names in lower case. Default none.
     pub headers: Vec<(String, Secret)>,
-    /// Certificates in PEM that vouch for the collector, beside the usual ones. Default none.
-    pub ca_pem: Vec<u8>,
+    /// A PEM file with roots that vouch for the collector, beside those of the web. Default none.
+    pub roots: Option<PathBuf>,
 }
 
 impl Default for ExportOptions {
@@ -42,7 +42,7 @@ impl Default for ExportOptions {
             backoff: Duration::from_millis(500),
             environment: String::new(),
             headers: Vec::new(),
-            ca_pem: Vec::new(),
+            roots: None,
         }
     }
 }

@@ -120,12 +120,12 @@ impl Worker {
     async fn attempts(&mut self, request: &ExportTraceServiceRequest) -> Option<u64> {
         let mut pause = self.options.backoff;
         for attempt in 1.. {
+            let stopping = self.stop.borrow().is_some();
             let failure = match self.client.send(request).await {
                 Ok(refused) => return Some(refused),
                 Err(failure) => failure,
             };
             self.reporter.failing(&failure.why);
-            let stopping = self.stop.borrow().is_some();
             if !failure.may_pass || attempt >= self.options.attempts || stopping {
                 return None;
             }
