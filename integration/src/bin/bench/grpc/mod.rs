@@ -54,5 +54,5 @@ pub(crate) async fn round(report: &mut Report) {
     );
     report.note("full: a configured service with request id, log, metrics, API key, limits, recovery, and every trace sent to a collector");
     report.note("beside it stands the same service on tonic's own server, no layer");
-    report.note("xN: N callers, over 4 connections or 1, from a process of one thread, which is the limit of bare tonic; cpu: the server's, user and kernel");
+    report.note("xN: N callers, over 4 connections or 1, from a process of one thread, which may limit the rate; cpu: the server's, user and kernel");
 }
