@@ -114,7 +114,7 @@ impl Server {
         if !self.kind.is_configured() {
             return None;
         }
-        let metrics = get(self.metrics, API_KEY, "/metrics").await.expect("metrics");
+        let metrics = self.scrape().await;
         let of_load = |line: &str| {
             line.contains("_count_total{") && (line.contains("\"/hello\"") || line.contains("Echo/Echo\""))
         };
@@ -123,12 +123,18 @@ impl Server {
 
     /// The share of recorded spans that the collector did not get, in percent.
     pub(crate) async fn spans_lost(&self) -> f64 {
-        let metrics = get(self.metrics, API_KEY, "/metrics").await.expect("metrics");
+        let metrics = self.scrape().await;
         let of = |name: &str| sum(&metrics, |line| line.starts_with(name)) as f64;
         let lost = of("bench_tracing_spans_dropped_total");
         let all = lost + of("bench_tracing_spans_exported_total");
         assert!(all > 0.0, "no spans were recorded");
         lost / all * 100.0
+    }
+
+    /// The metrics of a configured service as of now.
+    async fn scrape(&self) -> String {
+        sleep(Duration::from_millis(300)).await; // what was answered to a scrape before is answered again for 250 ms
+        get(self.metrics, API_KEY, "/metrics").await.expect("metrics")
     }
 
     /// Processor time it has used, in user and kernel.
