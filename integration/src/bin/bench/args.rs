@@ -2,13 +2,18 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use crate::{bus::Backlog, http::Kind};
+use crate::{
+    bus::Backlog,
+    overhead::Traces,
+    process::{Protocol, Requests},
+    serve::{Kind, Served},
+};
 
 pub(crate) const HELP: &str = "\
 usage: bench [SUITE...] [--json] [--rounds N] [--scale X] [--peer NAME] [--server URL]...
        bench --programs DIR
 
-Suites: inproc nats kafka cache db log http overhead auth (default: all). nats, kafka, and the halves of cache and db that
+Suites: inproc nats kafka cache db log http grpc overhead auth (default: all). nats, kafka, and the halves of cache and db that
 need Redis and PostgreSQL, use the servers that CQI_TEST_NATS_URL, CQI_TEST_KAFKA_URL, CQI_TEST_REDIS_URL and
 CQI_TEST_POSTGRES_URL name, and start their own where a variable is not set.
 
@@ -26,11 +31,13 @@ pub(crate) enum Command {
     Run(Args),
     Programs(PathBuf),
     /// What this program asks of itself in processes of their own: a server,
-    Serve(Kind, u16),
-    /// requests to a port over a number of connections,
-    Load(u16, usize, usize),
+    Serve(Served),
+    /// requests,
+    Load(Requests),
     /// a peer's log lines to a file,
     LogLines(String, String, usize),
+    /// spans of requests,
+    Spans(Traces, usize),
     /// and the work on a backlog.
     Backlog(Backlog),
 }
@@ -59,12 +66,13 @@ pub(crate) enum Suite {
     DbSqlite,
     Log,
     Http,
+    Grpc,
     Overhead,
     Auth,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Inproc,
         Self::Nats,
         Self::Kafka,
@@ -74,6 +82,7 @@ impl Suite {
         Self::DbSqlite,
         Self::Log,
         Self::Http,
+        Self::Grpc,
         Self::Overhead,
         Self::Auth,
     ];
@@ -88,6 +97,7 @@ impl Suite {
             Self::DbPostgres | Self::DbSqlite => "db",
             Self::Log => "log",
             Self::Http => "http",
+            Self::Grpc => "grpc",
             Self::Overhead => "overhead",
             Self::Auth => "auth",
         }
@@ -108,7 +118,7 @@ impl Args {
     pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         let mut args = args.peekable();
         let first = args.peek().cloned().unwrap_or_default();
-        if matches!(&*first, "serve" | "load" | "log-line" | "backlog") {
+        if matches!(&*first, "serve" | "load" | "log-line" | "spans" | "backlog") {
             return inner(&first, &args.skip(1).collect::<Vec<_>>())
                 .ok_or(format!("{first}: wrong arguments"));
         }
@@ -148,12 +158,20 @@ impl Args {
 }
 
 fn inner(name: &str, args: &[String]) -> Option<Command> {
-    let kind = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
     Some(match (name, args) {
-        ("serve", [server, port]) => Command::Serve(kind(server)?, port.parse().ok()?),
-        ("load", [port, connections, total]) => {
-            Command::Load(port.parse().ok()?, connections.parse().ok()?, total.parse().ok()?)
-        }
+        ("serve", [kind, port]) => served(kind, [port, "0", "0"])?,
+        ("serve", [kind, port, collector, metrics]) => served(kind, [port, collector, metrics])?,
+        ("load", [protocol, port, connections, callers, total]) => Command::Load(Requests {
+            protocol: Protocol::ALL.into_iter().find(|known| known.name() == protocol)?,
+            port: port.parse().ok()?,
+            connections: connections.parse().ok()?,
+            callers: callers.parse().ok()?,
+            total: total.parse().ok()?,
+        }),
+        ("spans", [traces, total]) => Command::Spans(
+            Traces::ALL.into_iter().find(|known| known.name() == traces)?,
+            total.parse().ok()?,
+        ),
         ("log-line", [peer, output, total]) => {
             Command::LogLines(peer.clone(), output.clone(), total.parse().ok()?)
         }
@@ -164,6 +182,16 @@ fn inner(name: &str, args: &[String]) -> Option<Command> {
         }),
         _ => return None,
     })
+}
+
+fn served(kind: &str, ports: [&str; 3]) -> Option<Command> {
+    let [port, collector, metrics] = ports.map(|port| port.parse().ok());
+    Some(Command::Serve(Served {
+        kind: Kind::ALL.into_iter().find(|known| known.name() == kind)?,
+        port: port?,
+        collector: collector?,
+        metrics: metrics?,
+    }))
 }
 
 fn number<T: FromStr>(name: &str, text: &str, valid: impl Fn(&T) -> bool) -> Result<T, String> {

@@ -1,14 +1,32 @@
 //! One log line of five fields, by either way to write it.
 
-use std::fs::{File, OpenOptions};
+use std::{
+    fs::{File, OpenOptions},
+    time::Duration,
+};
 
 use cqi::{
     config::{LogConfig, MetricsConfig, TracingConfig},
     telemetry::{ServiceIdentity, Telemetry},
 };
 
-/// Installs the peer's way to write lines to `output`, a file, for this process. Says whether it knows the peer.
-pub(crate) fn install(peer: &str, output: &str) -> bool {
+/// A way to write lines, which is installed.
+pub(crate) struct Log(Option<Telemetry>);
+
+impl Log {
+    /// Waits until everything is written; nothing may be lost.
+    pub(crate) fn flush(&self) {
+        if let Some(telemetry) = &self.0 {
+            let log = telemetry.log_handle();
+            log.flush(Duration::from_secs(10))
+                .expect("an output that takes lines");
+            assert_eq!(log.dropped(), 0, "lines were lost");
+        }
+    }
+}
+
+/// Installs the peer's way to write lines to `output`, a file, for this process; `None` for a peer it does not know.
+pub(crate) fn install(peer: &str, output: &str) -> Option<Log> {
     match peer {
         "cqi" => {
             let config = LogConfig {
@@ -17,8 +35,8 @@ pub(crate) fn install(peer: &str, output: &str) -> bool {
             };
             let (metrics, traces) = (MetricsConfig::default(), TracingConfig::default());
             let service = ServiceIdentity::new("bench");
-            Telemetry::init(&config, &metrics, &traces, service).expect("the first subscriber");
-            true
+            let telemetry = Telemetry::init(&config, &metrics, &traces, service);
+            Some(Log(Some(telemetry.expect("the first subscriber"))))
         }
         "tracing-subscriber" => {
             let json = tracing_subscriber::fmt()
@@ -26,9 +44,9 @@ pub(crate) fn install(peer: &str, output: &str) -> bool {
                 .flatten_event(true)
                 .with_target(false);
             json.with_writer(std::sync::Mutex::new(file(output))).init();
-            true
+            Some(Log(None))
         }
-        _ => false,
+        _ => None,
     }
 }
 

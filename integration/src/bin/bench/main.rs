@@ -14,14 +14,17 @@ mod auth;
 mod bus;
 mod cache;
 mod db;
+mod grpc;
 mod http;
 mod inproc;
 mod log;
 mod log_line;
 mod measure;
 mod overhead;
+mod process;
 mod programs;
 mod report;
+mod serve;
 mod servers;
 mod table;
 
@@ -58,12 +61,16 @@ fn main() -> ExitCode {
             on_a_worker(run(args));
             ExitCode::SUCCESS
         }
-        Command::Serve(kind, port) => {
-            on_a_worker(async move { http::serve(kind, port).await.expect("a server that goes on") });
+        Command::Serve(served) => {
+            on_a_worker(async move { served.run().await.expect("a server that goes on") });
             ExitCode::SUCCESS
         }
-        Command::Load(port, connections, total) => {
-            http::load(port, connections, total);
+        Command::Load(requests) => {
+            requests.make();
+            ExitCode::SUCCESS
+        }
+        Command::Spans(traces, total) => {
+            overhead::spans(traces, total);
             ExitCode::SUCCESS
         }
         Command::LogLines(peer, output, total) => {
@@ -110,6 +117,7 @@ async fn run(args: Args) {
                 Suite::DbSqlite => db::sqlite(&mut report).await,
                 Suite::Log => log::round(&mut report).await,
                 Suite::Http => http::round(&mut report).await,
+                Suite::Grpc => grpc::round(&mut report).await,
                 Suite::Overhead => overhead::round(&mut report).await,
                 Suite::Auth => auth::round(&mut report).await,
             }

@@ -63,6 +63,11 @@ impl Report {
         self.round = round;
     }
 
+    /// How many rounds went before this one.
+    pub(crate) fn round(&self) -> usize {
+        self.round
+    }
+
     /// Whether this is the first round.
     pub(crate) fn is_first_round(&self) -> bool {
         self.round == 0

@@ -16,20 +16,22 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{measure::percentile, report::say};
+use crate::{process::Requests, serve::API_KEY};
 
-const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const BODY: &[u8] = br#"{"message":"hello"}"#;
 
-/// Makes `total` requests over `connections` connections, on this thread alone, and prints seconds, mean and p99.
-pub(crate) fn load(port: u16, connections: usize, total: usize) {
+/// Makes the requests on this thread alone, and prints seconds, mean and p99.
+pub(crate) fn load(requests: Requests) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a tokio runtime");
+    let request =
+        format!("GET /hello HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {API_KEY}\r\n\r\n");
+    let request: Arc<[u8]> = request.into_bytes().into();
     runtime.block_on(async {
-        let left = Arc::new(AtomicUsize::new(total));
+        let left = Arc::new(AtomicUsize::new(requests.total));
         let mut open = Vec::new();
-        for _ in 0..connections {
-            let stream = TcpStream::connect(("127.0.0.1", port)).await;
+        for _ in 0..requests.connections {
+            let stream = TcpStream::connect(("127.0.0.1", requests.port)).await;
             let stream = stream.expect("a server that listens");
             stream.set_nodelay(true).expect("a socket");
             open.push(stream);
@@ -37,24 +39,18 @@ pub(crate) fn load(port: u16, connections: usize, total: usize) {
         let started = Instant::now();
         let mut running = JoinSet::new();
         for stream in open {
-            running.spawn(ask(stream, Arc::clone(&left)));
+            running.spawn(ask(stream, Arc::clone(&request), Arc::clone(&left)));
         }
-        let mut nanos = Vec::with_capacity(total);
+        let mut nanos = Vec::with_capacity(requests.total);
         while let Some(ended) = running.join_next().await {
             nanos.extend(ended.expect("no panic").expect("an answer"));
         }
-        let seconds = started.elapsed().as_secs_f64();
-        assert_eq!(nanos.len(), total);
-        let mean = nanos.iter().sum::<u64>() as f64 / total as f64 / 1e3;
-        say(format_args!(
-            "{seconds} {mean} {}",
-            percentile(&mut nanos, 99) as f64 / 1e3
-        ));
+        requests.tell(started.elapsed(), nanos);
     });
 }
 
 /// Asks until no requests are left. Returns the nanoseconds of each.
-async fn ask(mut stream: TcpStream, left: Arc<AtomicUsize>) -> io::Result<Vec<u64>> {
+async fn ask(mut stream: TcpStream, request: Arc<[u8]>, left: Arc<AtomicUsize>) -> io::Result<Vec<u64>> {
     let mut nanos = Vec::new();
     let mut answer = Vec::with_capacity(1024);
     while left
@@ -62,7 +58,7 @@ async fn ask(mut stream: TcpStream, left: Arc<AtomicUsize>) -> io::Result<Vec<u6
         .is_ok()
     {
         let started = Instant::now();
-        stream.write_all(REQUEST).await?;
+        stream.write_all(&request).await?;
         answer.clear();
         while !is_whole(&answer)? {
             if stream.read_buf(&mut answer).await? == 0 {

@@ -1,19 +1,21 @@
-//! What the small things cost per call: a policy whose first try succeeds, the layers around a handler, a counter.
+//! What the small things cost per call: a policy whose first try succeeds, the layers around a handler, a
+//! metric, a span.
+
+mod metrics;
+mod traces;
+
+pub(crate) use self::traces::{Traces, spans};
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use cqi::telemetry::Metrics;
 use cqi_core::{
     Result,
-    config::MetricsConfig,
     event::{Event, Message, Next, Route, Router, middleware},
     name::{Group, topic_name},
     observe::{Observation, Observer, Silent},
     policy::{Policy, Repeat, Retry, run_with_data},
     trace::TraceContext,
 };
-
-use prometheus::{CounterVec, Opts};
 
 use crate::{
     measure::Clock,
@@ -26,7 +28,8 @@ const BARE: &str = "bare call";
 pub(crate) async fn round(report: &mut Report) {
     policies(report).await;
     layers(report).await;
-    counters(report);
+    metrics::round(report);
+    traces::round(report).await;
     report.note("policy: deadline, retry and attempt around a call that is ready at once");
     report.note("4 layers: tracing, metrics, logging and a timeout; nobody listens to the log");
 }
@@ -96,55 +99,6 @@ async fn layers(report: &mut Report) {
         }
         report.target(case, 0, "ns/op", Target::Over(1000.0, BARE));
     }
-}
-
-fn counters(report: &mut Report) {
-    const LABELS: [&str; 3] = ["method", "route", "status"];
-    const VALUES: [&str; 3] = ["GET", "/users/{id}", "200"];
-    let metrics = Metrics::new(&MetricsConfig::default(), "bench").expect("a valid name");
-    let cqi = metrics
-        .new_counter("bench", "calls_total", "Calls.", &LABELS)
-        .expect("a new counter");
-    let held = cqi.with(&VALUES).expect("three values");
-    let bare = CounterVec::new(Opts::new("calls_total", "Calls."), &LABELS).expect("a new counter");
-    let bare_held = bare.with_label_values(&VALUES);
-    let mut expected = [0; 2];
-    for (case, threads) in [
-        ("counter lookup+inc", 1),
-        ("counter lookup+inc 2 threads", 2),
-        ("counter held inc", 1),
-    ] {
-        for peer in report.peers(&["cqi", "prometheus"]) {
-            let total = report.count(2_000_000);
-            let nanos = match (peer, case) {
-                ("cqi", "counter held inc") => threaded(threads, total, || held.inc()),
-                ("cqi", _) => threaded(threads, total, || cqi.inc(&black_box(VALUES))),
-                (_, "counter held inc") => threaded(threads, total, || bare_held.inc()),
-                _ => threaded(threads, total, || {
-                    bare.with_label_values(&black_box(VALUES)).inc()
-                }),
-            };
-            expected[usize::from(peer == "cqi")] += total / 10 + total * threads;
-            report.figure(case, peer, 0, nanos, "ns/op");
-        }
-    }
-    assert_eq!(
-        [bare_held.get(), held.get()],
-        expected.map(|count| count as f64),
-        "calls not counted"
-    );
-}
-
-/// Nanoseconds per call, when each of `threads` threads makes `total` calls.
-fn threaded(threads: usize, total: usize, call: impl Fn() + Sync) -> f64 {
-    (0..total / 10).for_each(|_| call());
-    let clock = Clock::start();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| (0..total).for_each(|_| call()));
-        }
-    });
-    clock.stop().wall.as_nanos() as f64 / total as f64
 }
 
 async fn handler(message: Message) -> Result<()> {
