@@ -43,7 +43,6 @@ impl MemoryDeliveries {
 impl Deliveries for MemoryDeliveries {
     async fn next(&mut self, max: usize) -> Option<Result<Vec<Delivery>>> {
         let mut watch: Option<Watch<'_>> = None;
-        let mut yielded = false;
         loop {
             if self.bus.is_closed() {
                 self.group.wake(); // one wake-up may stand for several members that wait
@@ -53,15 +52,18 @@ impl Deliveries for MemoryDeliveries {
             if !batch.is_empty() {
                 return Some(Ok(batch));
             }
-            // Publishers that are about to run are cheaper to let run now than to be woken by.
-            if !std::mem::replace(&mut yielded, true) {
-                yield_now().await;
-                continue;
-            }
-            // Publishers wake only those who wait, so what came before this one did is looked for once more.
-            let Some(watch) = &mut watch else {
-                watch = Some(self.group.watch());
-                continue;
+            let watch = match &mut watch {
+                Some(watch) => watch,
+                none => {
+                    // A publisher that is about to run is cheaper to let run now than to be woken by.
+                    yield_now().await;
+                    let watch = none.insert(self.group.watch());
+                    // Publishers wake only those who wait, so what came before this one did is looked for once more.
+                    if self.group.has_events() {
+                        continue;
+                    }
+                    watch
+                }
             };
             watch.on = look_again.is_some();
             let Some(at) = look_again else {

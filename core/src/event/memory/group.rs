@@ -117,6 +117,11 @@ impl GroupState {
         }
     }
 
+    /// Whether there is anything to take.
+    pub(super) fn has_events(&self) -> bool {
+        !lock(&self.state).ready.is_empty() || self.log.has_unread(self.index)
+    }
+
     /// Events read and not settled.
     pub(super) fn held(&self) -> usize {
         lock(&self.state).held
