@@ -42,7 +42,7 @@ fn options(config: &Config) -> Result<HttpOptions> {
     let proxies = server.trusted_proxies.iter().map(|proxy| {
         proxy
             .parse::<Network>()
-            .map_err(|error| error.with_context("key", "server.trusted_proxies"))
+            .map_err(|error| error.with_context("server.trusted_proxies", proxy))
     });
     let cors = CorsOptions {
         origins: server.cors_origins.clone(),

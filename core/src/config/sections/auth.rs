@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::super::{Validate, Violations, duration};
 use crate::{auth::ApiKeys, secret::Secret};
 
-/// Who may call. As soon as anything is set, every request over HTTP and gRPC needs a credential, but those to health
-/// checks, gRPC reflection and `open_paths`.
+/// Who may call. As soon as keys or a way to verify tokens are given, or `server.tls_client_ca`, every request over HTTP
+/// and gRPC needs a credential or a client's certificate, but those to health checks, gRPC reflection and `open_paths`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthConfig {
@@ -82,11 +82,5 @@ impl Validate for AuthConfig {
         }
         let absolute = self.open_paths.iter().all(|path| path.starts_with('/'));
         violations.rule("open_paths", absolute, "must begin with /");
-        let useful = self.open_paths.is_empty() || self.is_required();
-        violations.rule(
-            "open_paths",
-            useful,
-            "must be empty while nobody has to prove who they are",
-        );
     }
 }

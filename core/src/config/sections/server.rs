@@ -41,8 +41,8 @@ pub struct ServerConfig {
     pub tls_certificate: String,
     /// The path of the PEM file with the certificate's private key.
     pub tls_key: String,
-    /// The path of the PEM file with the certificates that sign clients' ones; a client that shows one is known by it.
-    /// Default empty.
+    /// The path of the PEM file with the certificates that sign clients' ones. A client that shows one is known by it, and
+    /// one that shows neither that nor a credential is refused. Default empty.
     pub tls_client_ca: String,
     /// Whether every client must show a certificate. Default false.
     pub tls_require_client: bool,
