@@ -15,6 +15,7 @@ pub mod event;
 pub mod health;
 pub mod name;
 pub mod observe;
+pub mod peers;
 pub mod policy;
 pub mod prelude;
 pub mod registry;

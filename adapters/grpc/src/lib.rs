@@ -14,7 +14,6 @@
 //! ```
 
 mod client;
-mod client_of;
 mod config;
 mod error;
 mod fields;
@@ -26,7 +25,6 @@ mod wire;
 
 pub use cqi_core::request::{RequestId, remaining_time};
 
-use self::client_of::client_of;
 pub use self::{
     client::{GrpcChannel, GrpcClientOptions, GrpcClientTls, Target},
     config::GrpcOptions,

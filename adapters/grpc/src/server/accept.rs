@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use cqi_core::{Code, Error, Result, service::Lifecycle};
+use cqi_core::{Code, Error, Result, peers::PerClient, service::Lifecycle};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinSet},
@@ -10,10 +10,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{
-    caps::Caps,
-    connection::{self, Shared},
-};
+use super::connection::{self, Shared};
 
 /// The pauses after a failed accept, when the process has no file descriptors left for example (F-NET-05).
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -21,14 +18,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts until `lifecycle` asks to stop, then drains.
 pub(super) async fn serve(listener: TcpListener, shared: Shared, lifecycle: Lifecycle) -> Result<()> {
-    let (most, per_client) = (
+    let (most, most_of_client) = (
         shared.options.max_connections,
         shared.options.max_connections_per_client,
     );
-    let caps = Caps::default();
+    let per_client = PerClient::default();
     let mut connections = JoinSet::new();
     let open = |connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr| {
-        let Some(place) = caps.take(peer.ip(), per_client) else {
+        let Some(counted) = per_client.admit(peer.ip(), most_of_client) else {
             tracing::debug!(%peer, "closed: the client has too many connections");
             return;
         };
@@ -37,7 +34,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Shared, lifecycle: Life
         let shared = shared.clone();
         connections.spawn(async move {
             connection::serve(stream, peer, shared).await;
-            drop(place);
+            drop(counted);
         });
     };
     let mut pause = FIRST_PAUSE;

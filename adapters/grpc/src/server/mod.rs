@@ -2,7 +2,6 @@
 
 mod accept;
 mod activity;
-mod caps;
 mod connection;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};

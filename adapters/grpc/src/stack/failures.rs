@@ -7,9 +7,8 @@ use std::{
     time::Duration,
 };
 
+use cqi_core::peers::client_of;
 use tokio::time::Instant;
-
-use crate::client_of;
 
 const WINDOW: Duration = Duration::from_secs(60);
 

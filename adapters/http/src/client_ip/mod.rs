@@ -64,16 +64,6 @@ fn peer(extensions: &Extensions) -> Option<IpAddr> {
         .map(|ConnectInfo(address)| address.ip().to_canonical())
 }
 
-/// What counts as one client in limits: an IPv4 address, and of an IPv6 address the first 64 bits, since one client has
-/// all addresses below them.
-pub(crate) fn source(address: IpAddr) -> IpAddr {
-    let prefix = match address.to_canonical() {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 64,
-    };
-    network::masked(address, prefix).unwrap_or(address)
-}
-
 /// The proxies whose headers are believed.
 #[derive(Debug)]
 pub(crate) struct Proxies {

@@ -1,3 +1,5 @@
+use cqi_core::peers::client_of;
+
 use super::*;
 
 fn admitted(header: ClientIpHeader, peer: &str, headers: &[(&str, &str)]) -> (Option<String>, Vec<String>) {
@@ -93,7 +95,7 @@ fn a_24_only_the_header_the_proxy_writes_is_read() {
 
 #[test]
 fn an_ipv6_client_is_its_network() {
-    let source = |address: &str| source(address.parse().unwrap()).to_string();
+    let source = |address: &str| client_of(address.parse().unwrap()).to_string();
     assert_eq!(source("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     assert_eq!(source("203.0.113.9"), "203.0.113.9");
     assert_eq!(source("::ffff:203.0.113.9"), "203.0.113.9");

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use cqi_core::{Code, Error, Result};
+use cqi_core::{Code, Error, Result, peers::client_of};
 use http::Extensions;
 use tokio::time::Instant;
 
-use crate::client_ip::{client_ip, source};
+use crate::client_ip::client_ip;
 
 /// A rate per client: a token bucket that holds `burst` and is filled evenly with `requests` in each `per`.
 ///
@@ -109,7 +109,7 @@ impl Limiter {
         let address = client_ip(extensions).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = buckets.of(source(address), now, self);
+        let full_at = buckets.of(client_of(address), now, self);
         let next = (*full_at).max(now).saturating_add(self.interval);
         let missing = next.saturating_sub(now).saturating_sub(self.capacity);
         if missing == 0 {

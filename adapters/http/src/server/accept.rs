@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use cqi_core::{Code, Error, Result, service::Lifecycle};
+use cqi_core::{Code, Error, Result, peers::PerClient, service::Lifecycle};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinSet},
@@ -12,10 +12,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    caps::PerClient,
-    connection::{self, Shared, Streams},
-};
+use super::connection::{self, Shared, Streams};
 use crate::{HttpOptions, client_ip::Proxies};
 
 /// The pauses after a failed accept, when the process has no file descriptors left for example (F-NET-05).

@@ -1,28 +1,34 @@
-//! How many connections one client may have.
+//! Whom limits count as one client, and how many connections it has: the same for every protocol.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::client_ip::source;
+/// The client behind an address: an IPv4 address, or the /64 of an IPv6 one, in which a host may choose at will.
+pub fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
 
-/// Counts open connections by client; no larger than their number.
+/// Counts open connections by [client](client_of); no larger than their number. Cheap to clone: clones count together.
 #[derive(Debug, Clone, Default)]
-pub(super) struct PerClient(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub struct PerClient(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// One open connection.
+/// One open connection, counted until it is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub struct Counted {
     client: IpAddr,
     all: PerClient,
 }
 
 impl PerClient {
     /// Counts a connection until its guard is dropped; `None` when the client has `most` already.
-    pub(super) fn admit(&self, address: IpAddr, most: usize) -> Option<Counted> {
-        let client = source(address);
+    pub fn admit(&self, address: IpAddr, most: usize) -> Option<Counted> {
+        let client = client_of(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(client).or_default();
         if *count >= most {
@@ -68,5 +74,18 @@ mod tests {
         assert!(all.admit(address("2001:db8::3"), 2).is_some());
         drop(two);
         assert!(all.0.lock().unwrap().is_empty(), "nothing is kept");
+    }
+    #[test]
+    fn h_02_both_forms_of_an_ipv4_address_are_one_client_and_nothing_is_kept_of_it() {
+        let all = PerClient::default();
+        let take = |address: &str| all.admit(address.parse().unwrap(), 2);
+        let (one, two) = (take("10.0.0.1"), take("::ffff:10.0.0.1"));
+        assert!(one.is_some() && two.is_some() && take("10.0.0.1").is_none());
+        let other = take("10.0.0.2");
+        assert!(other.is_some());
+        drop(one);
+        assert!(take("10.0.0.1").is_some());
+        drop((two, other));
+        assert!(all.0.lock().unwrap().is_empty());
     }
 }
