@@ -18,6 +18,7 @@ use cqi_core::{
 };
 use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use crate::{AuthLayer, HttpOptions, Stack, layers::compression};
 
@@ -34,6 +35,7 @@ pub struct HttpServer {
     auth: Option<AuthLayer>,
     listener: Option<TcpListener>,
     acceptor: Option<TlsAcceptor>,
+    drain: CancellationToken,
     bound: watch::Sender<Option<SocketAddr>>,
 }
 
@@ -54,6 +56,7 @@ impl HttpServer {
             auth: None,
             listener: None,
             acceptor: None,
+            drain: CancellationToken::new(),
             bound: watch::Sender::new(None),
         })
     }
@@ -78,6 +81,12 @@ impl HttpServer {
     pub fn bare(mut self) -> Self {
         self.stack = None;
         self
+    }
+
+    /// Cancelled when the server begins to drain: a handler with an endless answer, or with a connection that went on in
+    /// another protocol (a WebSocket), ends it then, or holds up the shutdown until it is cut.
+    pub fn draining(&self) -> CancellationToken {
+        self.drain.clone()
     }
 
     /// Tells where the server listens, once it does.
@@ -166,7 +175,8 @@ impl Service for HttpServer {
             (None, Some(auth)) => router.layer(auth),
             (None, None) => router,
         };
-        accept::serve(listener, router, self.acceptor, self.options, lifecycle).await
+        let shared = connection::Shared::new(router, self.options, self.acceptor, self.drain);
+        accept::serve(listener, shared, lifecycle).await
     }
 }
 

@@ -12,3 +12,4 @@ mod probes;
 mod stack;
 mod support;
 mod tls;
+mod upgrade;
