@@ -11,7 +11,10 @@ use std::{
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::future::RouteFuture};
 use bytes::Bytes;
-use cqi_core::{auth::AuthContext, tls::peer_identity};
+use cqi_core::{
+    auth::AuthContext,
+    tls::{LiveTls, peer_identity},
+};
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -38,7 +41,7 @@ pub(super) struct Shared {
     pub(super) builder: Builder<Streams>,
     pub(super) streams: Streams,
     pub(super) options: Arc<HttpOptions>,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<LiveTls>,
     pub(super) drain: CancellationToken,
 }
 
@@ -46,7 +49,7 @@ impl Shared {
     pub(super) fn new(
         router: Router,
         options: Arc<HttpOptions>,
-        tls: Option<TlsAcceptor>,
+        tls: Option<LiveTls>,
         drain: CancellationToken,
     ) -> Self {
         let streams = Streams {
@@ -66,7 +69,7 @@ impl Shared {
 
 /// Serves one connection until the client, a limit or the drain ends it.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared) {
-    let Some(acceptor) = &shared.tls else {
+    let Some(tls) = &shared.tls else {
         return requests(stream, peer, None, shared).await;
     };
     // A silent client, and one that begins a handshake as the server ends, are let go (H-02).
@@ -74,7 +77,8 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared) {
         shared.drain.cancelled().await;
         sleep(LINGER).await;
     };
-    let handshake = timeout(shared.options.handshake_timeout, acceptor.accept(stream));
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let handshake = timeout(shared.options.handshake_timeout, handshake);
     let stream = tokio::select! {
         result = handshake => match result {
             Ok(Ok(stream)) => stream,
