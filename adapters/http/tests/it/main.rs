@@ -7,6 +7,7 @@ mod client;
 mod drain;
 mod hostile;
 mod hostile_h2;
+mod idempotency;
 mod layers;
 mod probes;
 mod stack;
