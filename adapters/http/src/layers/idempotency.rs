@@ -291,7 +291,9 @@ fn key(headers: &HeaderMap) -> Result<Option<Vec<u8>>, HttpError> {
         {
             Ok(Some(key.to_vec()))
         }
-        _ => Err(Error::invalid_input("an Idempotency-Key must be 1 to 255 printable ASCII characters").into()),
+        _ => {
+            Err(Error::invalid_input("an Idempotency-Key must be 1 to 255 printable ASCII characters").into())
+        }
     }
 }
 
