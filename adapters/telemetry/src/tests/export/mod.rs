@@ -102,15 +102,17 @@ async fn trc_2_4_ml_trc_3_spans_arrive_by_grpc_in_the_words_of_opentelemetry() {
     let observer = rig.telemetry.observer();
     let before = jiff::Timestamp::now().as_nanosecond();
     rig.run(|| {
-        let request = info_span!(
-            "request",
-            method = "GET",
-            path = "/a/17",
-            route = "/a/{id}",
-            request_id = "r1",
-            status_code = tracing::field::Empty
-        );
-        observer.continue_trace(&request, TraceContext::parse(INCOMING, Some("vendor=1")).unwrap());
+        let parent = TraceContext::parse(INCOMING, Some("vendor=1"));
+        let request = observer.continue_trace(parent, &mut || {
+            info_span!(
+                "request",
+                method = "GET",
+                path = "/a/17",
+                route = "/a/{id}",
+                request_id = "r1",
+                status_code = tracing::field::Empty
+            )
+        });
         request.record("status_code", 503);
         request.in_scope(|| drop(info_span!("work", big = u64::MAX, ratio = 0.5, yes = true)));
     });
@@ -214,8 +216,8 @@ async fn trc_8_always_never_a_share_and_the_callers_decision() {
         let observer = rig.telemetry.observer();
         for incoming in [INCOMING, unsampled.as_str()] {
             rig.run(|| {
-                let span = info_span!("asked", incoming);
-                observer.continue_trace(&span, TraceContext::parse(incoming, None).unwrap());
+                let parent = TraceContext::parse(incoming, None);
+                let span = observer.continue_trace(parent, &mut || info_span!("asked", incoming));
                 span.in_scope(|| assert_eq!(observer.records_trace(), incoming == INCOMING));
             });
         }
