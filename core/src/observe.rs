@@ -81,6 +81,13 @@ pub enum Observation<'a> {
         /// Bytes of the response's body, as announced; 0 when unknown.
         response_bytes: u64,
     },
+    /// The public keys of an issuer of tokens were asked for.
+    KeysFetched {
+        /// The issuer, as configured.
+        issuer: &'a str,
+        /// The error, if there are no new keys. The old ones are used for a while.
+        error: Option<&'a Error>,
+    },
     /// A cache lookup was answered.
     CacheLookup {
         /// Whether the value was there.

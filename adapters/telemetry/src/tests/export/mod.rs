@@ -34,12 +34,16 @@ impl Exporting {
     }
 
     fn sampling(endpoint: &str, export: ExportOptions, sample_rate: f64) -> Self {
-        let log = tempfile::NamedTempFile::new().unwrap();
         let tracing = TracingConfig {
             endpoint: endpoint.into(),
             sample_rate,
             ..TracingConfig::default()
         };
+        Self::configured(&tracing, export)
+    }
+
+    fn configured(tracing: &TracingConfig, export: ExportOptions) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
         let service = ServiceIdentity::new("my-shop")
             .with_version("1.2")
             .with_instance("a-1");
@@ -50,7 +54,7 @@ impl Exporting {
         let output = Output::open(log.path().to_str().unwrap()).unwrap();
         let (log_config, metrics) = (LogConfig::default(), MetricsConfig::default());
         let (telemetry, subscriber) =
-            Telemetry::build_with(&log_config, &metrics, &tracing, service, options, output).unwrap();
+            Telemetry::build_with(&log_config, &metrics, tracing, service, options, output).unwrap();
         Self {
             telemetry,
             dispatch: Dispatch::new(subscriber),
@@ -191,11 +195,17 @@ async fn trc_2_4_ml_trc_3_spans_arrive_by_grpc_in_the_words_of_opentelemetry() {
 #[tokio::test]
 async fn trc_2_spans_arrive_by_http() {
     let collector = Collector::http(Answer::Take).await;
+    let tracing = TracingConfig {
+        endpoint: format!("http://{}/v1/traces", collector.address),
+        headers: vec!["authorization=Bearer t".into()],
+        sample_rate: 1.0,
+        ..TracingConfig::default()
+    };
     let options = ExportOptions {
-        headers: vec![("authorization".into(), "Bearer t".into())],
+        headers: vec![("authorization".into(), "Bearer replaced".into())],
         ..ExportOptions::default()
     };
-    let rig = Exporting::to(&format!("http://{}/v1/traces", collector.address), options);
+    let rig = Exporting::configured(&tracing, options);
     rig.run(|| info_span!("outer").in_scope(|| drop(info_span!("inner"))));
     rig.telemetry.shutdown(LIMIT).await.unwrap();
     let (outer, inner) = (collector.span("outer"), collector.span("inner"));
