@@ -2,6 +2,8 @@
 
 use std::{fmt::Debug, time::Duration};
 
+use tracing::Span;
+
 use crate::{Error, trace::TraceContext};
 
 /// One thing that happened. Labels are bounded: topics, groups and operations, never keys or ids.
@@ -79,6 +81,13 @@ pub enum Observation<'a> {
         /// Bytes of the response's body, as announced; 0 when unknown.
         response_bytes: u64,
     },
+    /// The public keys of an issuer of tokens were asked for.
+    KeysFetched {
+        /// The issuer, as configured.
+        issuer: &'a str,
+        /// The error, if there are no new keys. The old ones are used for a while.
+        error: Option<&'a Error>,
+    },
     /// A cache lookup was answered.
     CacheLookup {
         /// Whether the value was there.
@@ -102,8 +111,12 @@ pub trait Observer: Debug + Send + Sync + 'static {
         false
     }
 
-    /// Makes `span` continue the trace `parent`, which came in from outside.
-    fn continue_trace(&self, span: &tracing::Span, parent: TraceContext);
+    /// Gives the span that `open` opens. It continues the trace `parent` if one came in from outside. `open` runs once, on
+    /// this thread, and opens this one span: who records traces then knows from the start whether to keep its fields.
+    fn continue_trace(&self, parent: Option<TraceContext>, open: &mut dyn FnMut() -> Span) -> Span {
+        let _ = parent;
+        open()
+    }
 }
 
 /// An observer that ignores everything.
@@ -116,6 +129,4 @@ impl Observer for Silent {
     fn current_trace(&self) -> Option<TraceContext> {
         None
     }
-
-    fn continue_trace(&self, _: &tracing::Span, _: TraceContext) {}
 }

@@ -9,6 +9,7 @@ use cqi_core::{
     auth::{AnyOf, ApiKeys, Verifier},
     config::{AuthConfig, Violations},
     health::Health,
+    observe::Observer,
 };
 
 /// Checks that everything configured is compiled in.
@@ -25,6 +26,7 @@ pub(crate) fn check(config: &AuthConfig, violations: &mut Violations) {
 pub(crate) async fn verifier(
     config: &AuthConfig,
     #[allow(unused_variables)] health: &Health, // keys are fetched for tokens only
+    #[allow(unused_variables)] observer: &Arc<dyn Observer>, // likewise
 ) -> Result<Option<Arc<dyn Verifier>>> {
     if !config.is_required() {
         return Ok(None);
@@ -35,7 +37,7 @@ pub(crate) async fn verifier(
     }
     #[cfg(feature = "jwt")]
     if config.accepts_tokens() {
-        let tokens = tokens(config).await?;
+        let tokens = tokens(config, observer).await?;
         // Tokens are verified for a while without new keys, so that operators only see it.
         let shown = CheckOptions {
             required: false,
@@ -49,7 +51,7 @@ pub(crate) async fn verifier(
 }
 
 #[cfg(feature = "jwt")]
-async fn tokens(config: &AuthConfig) -> Result<cqi_jwt::JwtVerifier> {
+async fn tokens(config: &AuthConfig, observer: &Arc<dyn Observer>) -> Result<cqi_jwt::JwtVerifier> {
     use cqi_jwt::{JwtOptions, JwtVerifier, KeySource, PublicKey};
 
     let keys = if config.jwt_discovery {
@@ -59,24 +61,36 @@ async fn tokens(config: &AuthConfig) -> Result<cqi_jwt::JwtVerifier> {
     } else {
         KeySource::Jwks(config.jwt_jwks_url.clone())
     };
-    let mut options = JwtOptions::new(keys, &config.jwt_issuer, &config.jwt_audience);
+    let options = JwtOptions::new(keys, &config.jwt_issuer, &config.jwt_audience);
+    let mut options = options.with_observer(Arc::clone(observer));
     options.leeway = config.jwt_leeway;
     JwtVerifier::connect(options).await
 }
 
 #[cfg(test)]
 mod tests {
+    use cqi_core::observe::Silent;
+
     use super::*;
+
+    fn silent() -> Arc<dyn Observer> {
+        Arc::new(Silent)
+    }
 
     #[tokio::test]
     async fn auth_4_configured_keys_are_asked_for_and_accepted() {
         let health = Health::new();
-        assert!(verifier(&AuthConfig::default(), &health).await.unwrap().is_none());
+        assert!(
+            verifier(&AuthConfig::default(), &health, &silent())
+                .await
+                .unwrap()
+                .is_none()
+        );
         let config = AuthConfig {
             api_keys: vec!["billing:0123456789abcdef".into(), "another-key-of-mine".into()],
             ..AuthConfig::default()
         };
-        let verifier = verifier(&config, &health).await.unwrap().unwrap();
+        let verifier = verifier(&config, &health, &silent()).await.unwrap().unwrap();
         let caller = verifier.verify(&"0123456789abcdef".into()).await.unwrap();
         assert_eq!(caller.service_id.as_deref(), Some("billing"));
         assert!(
@@ -97,7 +111,7 @@ mod tests {
             jwt_audience: "audience".into(),
             ..AuthConfig::default()
         };
-        let error = verifier(&config, &Health::new()).await.unwrap_err();
+        let error = verifier(&config, &Health::new(), &silent()).await.unwrap_err();
         assert!(
             error.is_invalid_input() && error.to_string().contains("missing.pem"),
             "{error}"

@@ -103,7 +103,9 @@ impl Cqi {
             health.register(Arc::clone(checker), options)?;
         }
         let verifier = patience
-            .connect("auth", || crate::callers::verifier(&config.auth, &health))
+            .connect("auth", || {
+                crate::callers::verifier(&config.auth, &health, &observer)
+            })
             .await?;
         for key in without_effect(&config) {
             tracing::warn!(key, "configured, but without effect in this version");

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cqi_core::{Error, Result};
+use cqi_core::{Error, Result, observe::Observation};
 use jsonwebtoken::Algorithm as Library;
 use tokio::{
     sync::{Notify, watch},
@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::{JwksOptions, key_set::KeySet};
+use crate::{JwksOptions, JwtOptions, key_set::KeySet};
 
 /// What the last fetches brought.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub(crate) struct State {
 pub(crate) struct CachedKeys {
     state: watch::Receiver<State>,
     wanted: Arc<Notify>,
-    options: JwksOptions,
+    options: Arc<JwtOptions>,
     _renewing: JoinSet<()>,
 }
 
@@ -42,14 +42,14 @@ impl CachedKeys {
     ///
     /// # Errors
     /// What the first fetch failed with.
-    pub(crate) async fn start<F, Fut>(fetch: F, options: JwksOptions) -> Result<Self>
+    pub(crate) async fn start<F, Fut>(fetch: F, options: Arc<JwtOptions>) -> Result<Self>
     where
         F: Fn() -> Fut + Send + 'static,
         Fut: Future<Output = Result<KeySet>> + Send + 'static,
     {
         let asked = Instant::now();
         let first = State {
-            keys: Arc::new(fetch().await?),
+            keys: Arc::new(observed(fetch().await, &options)?),
             fetched: asked,
             asked,
             failure: None,
@@ -58,7 +58,7 @@ impl CachedKeys {
         let (sender, state) = watch::channel(first);
         let wanted = Arc::new(Notify::new());
         let mut renewing = JoinSet::new();
-        renewing.spawn(renew(fetch, sender, Arc::clone(&wanted), options.clone()));
+        renewing.spawn(renew(fetch, sender, Arc::clone(&wanted), Arc::clone(&options)));
         Ok(Self {
             state,
             wanted,
@@ -75,10 +75,10 @@ impl CachedKeys {
     pub(crate) async fn find(&self, id: Option<&str>, algorithm: Library) -> Result<Arc<KeySet>> {
         let mut state = self.state.borrow().clone();
         let fits = |state: &State| state.keys.fitting(id, algorithm).next().is_some();
-        if !fits(&state) && state.asked.elapsed() >= self.options.cooldown {
+        if !fits(&state) && state.asked.elapsed() >= self.options.jwks.cooldown {
             state = self.next(&state).await?;
         }
-        if state.fetched.elapsed() >= self.options.keep {
+        if state.fetched.elapsed() >= self.options.jwks.keep {
             return Err(unknown("the keys of tokens are out of date", &state));
         }
         match &state.failure {
@@ -100,7 +100,7 @@ impl CachedKeys {
         let mut receiver = self.state.clone();
         self.wanted.notify_one();
         // A fetch that began before has the same deadline, so twice of it is the longest wait.
-        let limit = self.options.timeout * 2;
+        let limit = self.options.jwks.timeout * 2;
         match timeout(limit, receiver.wait_for(|new| new.fetches > state.fetches)).await {
             Ok(Ok(new)) => Ok(new.clone()),
             _ => Err(unknown("the key of the token is unknown as yet", state)),
@@ -131,28 +131,31 @@ fn unknown(message: &'static str, state: &State) -> Error {
 }
 
 /// Fetches when the keys are due or wanted, never twice within the cooldown. What is held stays when a fetch fails.
-async fn renew<F, Fut>(fetch: F, state: watch::Sender<State>, wanted: Arc<Notify>, options: JwksOptions)
+async fn renew<F, Fut>(fetch: F, state: watch::Sender<State>, wanted: Arc<Notify>, options: Arc<JwtOptions>)
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<KeySet>>,
 {
+    let JwksOptions {
+        cooldown, refresh, ..
+    } = options.jwks;
     loop {
         let (asked, failed) = {
             let state = state.borrow();
             (state.asked, state.failure.is_some())
         };
-        let pause: Duration = if failed { options.cooldown } else { options.refresh };
+        let pause: Duration = if failed { cooldown } else { refresh };
         tokio::select! {
             () = sleep_until(asked + pause) => {}
             () = wanted.notified() => {
                 // Left over from a fetch that has ended meanwhile.
-                if asked.elapsed() < options.cooldown {
+                if asked.elapsed() < cooldown {
                     continue;
                 }
             }
         }
         let asked = Instant::now();
-        let found = fetch().await;
+        let found = observed(fetch().await, &options);
         if let Err(error) = &found {
             tracing::warn!(error = %error.chain(), "the keys of tokens could not be renewed; the old ones stay for a while");
         }
@@ -167,6 +170,15 @@ where
             }
         });
     }
+}
+
+/// Tells the observer what a fetch brought.
+fn observed(found: Result<KeySet>, options: &JwtOptions) -> Result<KeySet> {
+    options.observer.observe(&Observation::KeysFetched {
+        issuer: &options.issuer,
+        error: found.as_ref().err(),
+    });
+    found
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use cqi_core::{Error, Result};
+use cqi_core::{
+    Error, Result,
+    observe::{Observer, Silent},
+};
 use jsonwebtoken::AlgorithmFamily;
 use serde_json::{Map, Value};
 
@@ -101,6 +104,7 @@ pub struct JwtOptions {
     /// How published keys are fetched and kept.
     pub jwks: JwksOptions,
     pub(crate) checks: Checks,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 impl JwtOptions {
@@ -118,6 +122,7 @@ impl JwtOptions {
             required_claims: Vec::new(),
             jwks: JwksOptions::default(),
             checks: Checks::default(),
+            observer: Arc::new(Silent),
         }
     }
 
@@ -125,6 +130,12 @@ impl JwtOptions {
     /// must not panic (ML-AUTH-8).
     pub fn with_check(mut self, check: impl Fn(&Map<String, Value>) -> bool + Send + Sync + 'static) -> Self {
         self.checks.0.push(Arc::new(check));
+        self
+    }
+
+    /// Tells `observer` of each fetch of published keys ([`Observation::KeysFetched`](cqi_core::observe::Observation)).
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
         self
     }
 

@@ -174,7 +174,7 @@ impl fmt::Debug for JwtVerifier {
 }
 
 async fn publish(fetcher: Fetcher, url: Url, options: &Arc<JwtOptions>) -> Result<CachedKeys> {
-    let jwks = options.jwks.clone();
+    let kept = Arc::clone(options);
     let options = Arc::clone(options);
     let fetch = move || {
         let (fetcher, url, options) = (fetcher.clone(), url.clone(), Arc::clone(&options));
@@ -186,7 +186,7 @@ async fn publish(fetcher: Fetcher, url: Url, options: &Arc<JwtOptions>) -> Resul
             }
         }
     };
-    CachedKeys::start(fetch, jwks).await
+    CachedKeys::start(fetch, kept).await
 }
 
 /// The library's reason in fixed words: its own may quote the token.

@@ -31,7 +31,7 @@ mod telemetry;
 mod tests;
 
 pub use self::{
-    log::{LogHandle, LogOptions},
+    log::LogHandle,
     mask::Redaction,
     metrics::Metrics,
     telemetry::{ServiceIdentity, Telemetry, TelemetryOptions},

@@ -6,6 +6,8 @@ use cqi_core::{
     trace::TraceContext,
 };
 
+use tracing::Span;
+
 use crate::{
     metrics::{Metrics, Standard},
     trace,
@@ -38,7 +40,7 @@ impl Observer for TelemetryObserver {
         trace::is_recorded()
     }
 
-    fn continue_trace(&self, span: &tracing::Span, parent: TraceContext) {
-        trace::continue_trace(span, parent);
+    fn continue_trace(&self, parent: Option<TraceContext>, open: &mut dyn FnMut() -> Span) -> Span {
+        trace::outside::continued(parent, open)
     }
 }

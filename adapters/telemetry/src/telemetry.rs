@@ -14,7 +14,7 @@ use tracing_subscriber::{layer::SubscriberExt, registry::Registry};
 use crate::{
     Redaction,
     home::Home,
-    log::{LogHandle, LogLayer, LogOptions, Output},
+    log::{LogHandle, LogLayer, Output},
     mask::Masker,
     metrics::Metrics,
     observer::TelemetryObserver,
@@ -58,9 +58,7 @@ impl ServiceIdentity {
 #[non_exhaustive]
 #[derive(Debug, Clone, Default)]
 pub struct TelemetryOptions {
-    /// How log lines are made and kept.
-    pub log: LogOptions,
-    /// What is hidden in log lines and span attributes.
+    /// What is hidden in log lines and span attributes, to which the configuration adds.
     pub redaction: Redaction,
     /// How recorded spans are kept and sent.
     pub export: ExportOptions,
@@ -106,7 +104,7 @@ impl Telemetry {
         service: ServiceIdentity,
         options: TelemetryOptions,
     ) -> Result<Self> {
-        let output = Output::open_with(&log.output, options.log.buffer)?;
+        let output = Output::open_with(&log.output, log.buffer)?;
         let (telemetry, subscriber) = Self::build_with(log, metrics, tracing, service, options, output)?;
         tracing::subscriber::set_global_default(subscriber).map_err(|error| {
             Error::permanent("the process has a tracing subscriber already")
@@ -128,7 +126,7 @@ impl Telemetry {
         service: ServiceIdentity,
         sink: Option<Arc<dyn SpanSink>>,
     ) -> Result<(Self, impl Subscriber + Send + Sync + use<>)> {
-        let output = Output::open(&log.output)?;
+        let output = Output::open_with(&log.output, log.buffer)?;
         Self::build_with_output(log, metrics, tracing, service, sink, output)
     }
 
@@ -178,9 +176,8 @@ impl Telemetry {
             redaction,
             export,
             sink,
-            ..
         } = options;
-        let masker = Arc::new(Masker::new(&redaction));
+        let masker = Arc::new(Masker::new(&redaction.with(log)));
         let exporter = match sink {
             Some(_) => None,
             None => exporter(tracing, &service, export, home.clone())?,
@@ -264,12 +261,13 @@ impl Telemetry {
 fn exporter(
     tracing: &TracingConfig,
     service: &ServiceIdentity,
-    options: ExportOptions,
+    mut options: ExportOptions,
     home: Home,
 ) -> Result<Option<Arc<Exporter>>> {
     let mut service = service.clone();
     if !tracing.service_name.is_empty() {
         service.name.clone_from(&tracing.service_name);
     }
+    options.headers.extend(tracing.named_headers()?);
     Ok(Exporter::start(&tracing.endpoint, &service, options, home)?.map(Arc::new))
 }

@@ -142,8 +142,6 @@ mod tests {
         fn current_trace(&self) -> Option<TraceContext> {
             None
         }
-
-        fn continue_trace(&self, _: &Span, _: TraceContext) {}
     }
 
     const TTL: SetOptions = SetOptions::ttl(Duration::from_secs(60));

@@ -193,7 +193,9 @@ fn cfg_19_20_ml_cfg_6_11_all_errors_at_once_with_source_rule_and_value() {
 fn c_10_sections_are_checked_across_their_fields() {
     let text = "service_name: X\nserver: { shutdown_delay: 30s, port: 9090 }\nretry: { initial: 1m }\n\
                 database: { min_connections: 26, url: 'postgres://x', backend: sqlite }\nregistry: { ttl: 10s }\n\
-                auth: { jwt_public_key: k.pem, api_keys: [short] }\n";
+                auth: { jwt_public_key: k.pem, api_keys: [short] }\n\
+                logging: { buffer: 1, redact_fields: [fine, '-'], redact_patterns: false, redact_emails: true }\n\
+                tracing: { headers: [no-value] }\n";
     let error = load_with("c.yaml", text, &[]).unwrap_err();
     let keys: Vec<_> = violations(&error)
         .iter()
@@ -207,6 +209,10 @@ fn c_10_sections_are_checked_across_their_fields() {
             "database.url",
             "database.min_connections",
             "registry.ttl",
+            "logging.buffer",
+            "logging.redact_fields[1]",
+            "logging.redact_emails",
+            "tracing.headers[0]",
             "auth.jwt_issuer",
             "auth.jwt_audience",
             "auth.api_keys",

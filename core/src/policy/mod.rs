@@ -232,8 +232,6 @@ mod tests {
         fn current_trace(&self) -> Option<TraceContext> {
             None
         }
-
-        fn continue_trace(&self, _: &Span, _: TraceContext) {}
     }
 
     fn retry() -> Retry {

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use tracing::{Span, field::Empty};
 use uuid::Uuid;
 
 use super::{Instance, Registry, ServiceInfo, Watch};
@@ -14,7 +15,8 @@ use crate::{
     policy::{Policy, Repeat},
 };
 
-/// A registry whose every call has a deadline, is repeated where that is safe, and is observed.
+/// A registry whose every call has a deadline, is repeated where that is safe, and is observed. When the current trace is
+/// recorded, every call has a span (`registry.discover`, …).
 ///
 /// Registering is repeated only after a failure that certainly had no effect, since each registration makes a new
 /// instance. A running watch is not under the policy: it waits as long as nothing changes.
@@ -31,17 +33,30 @@ impl GuardedRegistry {
     }
 }
 
+/// The span of a call, if its trace is recorded. Names are constants, so this is a macro.
+macro_rules! span {
+    ($policy:expr, $name:literal $(, $service:expr)?) => {
+        if $policy.records_trace() {
+            tracing::info_span!($name, $(registry.service.name = $service,)? error.type = Empty)
+        } else {
+            Span::none()
+        }
+    };
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Registry for GuardedRegistry {
     async fn register(&self, info: ServiceInfo) -> Result<Instance> {
+        let span = span!(self.policy, "registry.register", info.name);
         let attempt = || self.registry.register(info.clone());
         self.policy
-            .call("registry.register", Repeat::Unsafe, attempt)
+            .call_in(span, "registry.register", Repeat::Unsafe, attempt)
             .await
     }
 
     async fn deregister(&self, id: Uuid) -> Result<()> {
+        let span = span!(self.policy, "registry.deregister");
         let may_be_gone = &AtomicBool::new(false);
         let attempt = || async move {
             let result = self.registry.deregister(id).await;
@@ -54,35 +69,48 @@ impl Registry for GuardedRegistry {
             result
         };
         self.policy
-            .call("registry.deregister", Repeat::Safe, attempt)
+            .call_in(span, "registry.deregister", Repeat::Safe, attempt)
             .await
     }
 
     async fn heartbeat(&self, id: Uuid) -> Result<()> {
+        let span = span!(self.policy, "registry.heartbeat");
         let attempt = || self.registry.heartbeat(id);
         self.policy
-            .call("registry.heartbeat", Repeat::Safe, attempt)
+            .call_in(span, "registry.heartbeat", Repeat::Safe, attempt)
             .await
     }
 
     async fn discover(&self, name: &str) -> Result<Vec<Instance>> {
+        let span = span!(self.policy, "registry.discover", name);
         let attempt = || self.registry.discover(name);
-        self.policy.call("registry.discover", Repeat::Safe, attempt).await
+        self.policy
+            .call_in(span, "registry.discover", Repeat::Safe, attempt)
+            .await
     }
 
     async fn watch(&self, name: &str) -> Result<Box<dyn Watch>> {
+        let span = span!(self.policy, "registry.watch", name);
         let attempt = || self.registry.watch(name);
-        self.policy.call("registry.watch", Repeat::Safe, attempt).await
+        self.policy
+            .call_in(span, "registry.watch", Repeat::Safe, attempt)
+            .await
     }
 
     async fn ping(&self) -> Result<()> {
+        let span = span!(self.policy, "registry.ping");
         let attempt = || self.registry.ping();
-        self.policy.call("registry.ping", Repeat::Safe, attempt).await
+        self.policy
+            .call_in(span, "registry.ping", Repeat::Safe, attempt)
+            .await
     }
 
     async fn close(&self) -> Result<()> {
+        let span = span!(self.policy, "registry.close");
         let attempt = || self.registry.close();
-        self.policy.call("registry.close", Repeat::Safe, attempt).await
+        self.policy
+            .call_in(span, "registry.close", Repeat::Safe, attempt)
+            .await
     }
 }
 

@@ -13,7 +13,7 @@ use cqi_core::{
     observe::{Observation, Observer},
     trace::TraceContext,
 };
-use tracing::{Level, subscriber::DefaultGuard};
+use tracing::{Level, Span, subscriber::DefaultGuard};
 use tracing_subscriber::layer::SubscriberExt;
 
 use self::layer::RecordingLayer;
@@ -178,7 +178,8 @@ impl Observer for Recorder {
         self.lock().trace.clone()
     }
 
-    fn continue_trace(&self, _: &tracing::Span, parent: TraceContext) {
-        self.lock().continued.push(parent);
+    fn continue_trace(&self, parent: Option<TraceContext>, open: &mut dyn FnMut() -> Span) -> Span {
+        self.lock().continued.extend(parent);
+        open()
     }
 }

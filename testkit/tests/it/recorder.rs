@@ -73,6 +73,7 @@ fn traces_are_answered_and_kept() {
     let trace = TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None).unwrap();
     recorder.set_trace(Some(trace.clone()));
     assert_eq!(recorder.current_trace(), Some(trace.clone()));
-    recorder.continue_trace(&tracing::Span::none(), trace.clone());
+    recorder.continue_trace(Some(trace.clone()), &mut tracing::Span::none);
+    recorder.continue_trace(None, &mut tracing::Span::none);
     assert_eq!(recorder.continued_traces(), [trace]);
 }

@@ -87,11 +87,15 @@ impl GrpcServer {
     pub fn health(mut self, health: &Health) -> Result<Self> {
         let service = HealthService::new(health.clone(), self.services.names(), self.drain.clone());
         self.services.add(service.into_server(), true)?;
+        let methods = reflection::methods(tonic_health::pb::FILE_DESCRIPTOR_SET)?;
+        self.services.declare(methods);
         Ok(self)
     }
 
     /// Adds server reflection, v1 and v1alpha, for the services of an encoded `FileDescriptorSet`; that of health and
     /// of reflection itself are included. It tells the world what the server can do, so it is off by default (G-09).
+    /// The methods of the set are known by name in metrics from their first call on, whatever becomes of it; others once
+    /// they have answered.
     ///
     /// # Errors
     /// `InvalidInput` for a malformed set, `InvalidInput`/`AlreadyExists` when reflection is there already.
@@ -99,6 +103,13 @@ impl GrpcServer {
         let (v1, v1alpha) = reflection::services(descriptors)?;
         self.services.add(v1, true)?;
         self.services.add(v1alpha, true)?;
+        let own = [
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        for descriptors in [descriptors, own[0], own[1]] {
+            self.services.declare(reflection::methods(descriptors)?);
+        }
         Ok(self)
     }
 

@@ -245,18 +245,15 @@ fn shown_path(path: &str) -> &str {
 }
 
 fn rpc_span<B>(request: &Request<B>, id: &RequestId, observer: &dyn Observer) -> Span {
-    // At the highest level, so that its fields are on every line below it, whatever the log level.
-    let span = tracing::error_span!(
-        "rpc",
-        method = shown_path(request.uri().path()),
-        request_id = id.as_str(),
-        status_code = Empty,
-    );
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if let Some(parent) =
-        header("traceparent").and_then(|parent| TraceContext::parse(parent, header("tracestate")))
-    {
-        observer.continue_trace(&span, parent);
-    }
-    span
+    let parent = header("traceparent").and_then(|parent| TraceContext::parse(parent, header("tracestate")));
+    // At the highest level, so that its fields are on every line below it, whatever the log level.
+    observer.continue_trace(parent, &mut || {
+        tracing::error_span!(
+            "rpc",
+            method = shown_path(request.uri().path()),
+            request_id = id.as_str(),
+            status_code = Empty,
+        )
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     fmt,
     future::Future,
@@ -100,6 +100,8 @@ pub(crate) struct Services {
     names: Names,
     /// By service or `service/method`.
     requirements: HashMap<String, Vec<Requirement>>,
+    /// Methods that the program has named, in a descriptor or a requirement: `service/method`.
+    declared: HashSet<String>,
     /// Methods that are known to exist, by their path without the first slash.
     known: RwLock<HashMap<Arc<str>, Arc<Method>>>,
 }
@@ -108,8 +110,8 @@ pub(crate) struct Services {
 pub(super) struct Method {
     /// `package.Service/Method`.
     pub(super) name: Arc<str>,
-    /// Whether such a method is known to exist: tonic does not say which methods a service has, but one that is not there
-    /// answers UNIMPLEMENTED at once. Only names of others become labels.
+    /// Whether such a method is known to exist: the program has named it, or it was seen. Tonic does not say which methods
+    /// a service has, but one that is not there answers UNIMPLEMENTED at once. Only names of others become labels.
     pub(super) known: bool,
     pub(super) entry: Arc<Entry>,
     pub(super) requirements: Vec<Requirement>,
@@ -147,7 +149,15 @@ impl Services {
         }
         let requirements = self.requirements.entry(target.to_owned()).or_default();
         requirements.push(requirement);
+        if target.contains('/') {
+            self.declared.insert(target.to_owned());
+        }
         Ok(())
+    }
+
+    /// These methods, `service/method`, exist as far as their services are added, sooner or later.
+    pub(crate) fn declare(&mut self, methods: impl IntoIterator<Item = String>) {
+        self.declared.extend(methods);
     }
 
     /// The method that a path means. `None` when there is no such service.
@@ -162,25 +172,32 @@ impl Services {
         let entry = self.entries.get(service)?;
         let requirements = [service, name].into_iter();
         let requirements = requirements.filter_map(|target| self.requirements.get(target));
-        Some(Arc::new(Method {
+        let method = Arc::new(Method {
             name: name.into(),
-            known: false,
+            known: self.declared.contains(name),
             entry: Arc::clone(entry),
             requirements: requirements.flatten().cloned().collect(),
-        }))
+        });
+        if method.known {
+            self.remember(&method);
+        }
+        Some(method)
     }
 
     /// Remembers that `method` exists.
     pub(super) fn learn(&self, method: &Method) {
-        let known = Method {
+        self.remember(&Arc::new(Method {
             name: Arc::clone(&method.name),
             known: true,
             entry: Arc::clone(&method.entry),
             requirements: method.requirements.clone(),
-        };
+        }));
+    }
+
+    fn remember(&self, method: &Arc<Method>) {
         let mut methods = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if methods.len() < MAX_KNOWN {
-            methods.insert(Arc::clone(&method.name), Arc::new(known));
+            methods.insert(Arc::clone(&method.name), Arc::clone(method));
         }
     }
 }

@@ -83,6 +83,41 @@ async fn g_12_ml_grpc_8_every_service_is_closed_but_the_open_ones() {
 }
 
 #[tokio::test]
+async fn met_6_a_method_that_the_program_named_is_measured_by_name_from_its_first_call_on() {
+    let descriptors = crate::health::descriptors();
+    let running = serve_with(options(), |server| {
+        let named = server.reflection(&descriptors).unwrap();
+        let named = named.require("test.v1.Echo/Upload", Requirement::permission("upload"));
+        named.unwrap().auth(GrpcAuth::verifier(keys()))
+    })
+    .await;
+    let mut client = Client::new(channel(running.address));
+    for n in 0..50 {
+        let path: &'static str = Box::leak(format!("/test.v1.Echo/Random{n}").into_boxed_str());
+        client.call(path, note("", 0)).await.unwrap_err();
+    }
+    // Count and Unary stand in the descriptors, Upload in a requirement, Chat in neither.
+    for (method, label) in [
+        ("test.v1.Echo/Unary", "test.v1.Echo/Unary"),
+        ("test.v1.Echo/Count", "test.v1.Echo/Count"),
+        ("test.v1.Echo/Upload", "test.v1.Echo/Upload"),
+        ("test.v1.Echo/Chat", "unmatched"),
+    ] {
+        let path: &'static str = Box::leak(format!("/{method}").into_boxed_str());
+        client.call(path, note("", 0)).await.unwrap_err();
+        let expected = format!("grpc {label} {label} UNAUTHENTICATED");
+        running.notes.wait_for(&expected).await;
+    }
+    let notes = running.notes.all();
+    assert!(
+        notes
+            .iter()
+            .all(|note| !note.contains("Random") && !note.contains("Chat")),
+        "{notes:?}"
+    );
+}
+
+#[tokio::test]
 async fn auth_3_7_8_keys_open_calls_of_all_kinds_and_all_else_is_refused_alike() {
     let mut running = secured(GrpcAuth::verifier(keys())).await;
     let right = format!("bearer {KEY}");

@@ -107,7 +107,7 @@ message Note { string text = 1; uint64 number = 2; }
 service Echo { rpc Unary(Note) returns (Note); rpc Count(Note) returns (stream Note); }
 "#;
 
-fn descriptors() -> Vec<u8> {
+pub(crate) fn descriptors() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     std::fs::write(folder.join("echo.proto"), PROTO).unwrap();

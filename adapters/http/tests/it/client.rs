@@ -54,8 +54,6 @@ impl Observer for Watch {
     fn current_trace(&self) -> Option<TraceContext> {
         TraceContext::parse(TRACE, Some("a=1"))
     }
-
-    fn continue_trace(&self, _: &tracing::Span, _: TraceContext) {}
 }
 
 fn policy() -> Policy {

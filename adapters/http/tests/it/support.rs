@@ -205,8 +205,14 @@ impl Observer for Notes {
         None
     }
 
-    fn continue_trace(&self, _: &tracing::Span, parent: TraceContext) {
-        self.0.lock().unwrap().push(format!("trace {parent}"));
+    fn continue_trace(
+        &self,
+        parent: Option<TraceContext>,
+        open: &mut dyn FnMut() -> tracing::Span,
+    ) -> tracing::Span {
+        let parent = parent.iter().map(|parent| format!("trace {parent}"));
+        self.0.lock().unwrap().extend(parent);
+        open()
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use cqi_core::{observe::Observer, trace::TraceContext};
 use jsonwebtoken::Algorithm::EdDSA;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::{JwtOptions, KeySource, load_public_key_from_pem};
+use crate::{KeySource, load_public_key_from_pem};
 
 /// An issuer whose answers a test sets.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ struct Issuer {
     fetches: AtomicU64,
     /// How long an answer takes.
     slow: Mutex<Duration>,
+    /// Whether the fetches that an observer was told of brought keys.
+    observed: Mutex<Vec<bool>>,
 }
 
 impl Issuer {
@@ -42,7 +45,8 @@ impl Issuer {
 
     async fn start(self: &Arc<Self>) -> Result<CachedKeys> {
         let issuer = Arc::clone(self);
-        CachedKeys::start(move || Arc::clone(&issuer).fetch(), JwksOptions::default()).await
+        let options = options().with_observer(Arc::<Self>::clone(self));
+        CachedKeys::start(move || Arc::clone(&issuer).fetch(), Arc::new(options)).await
     }
 
     async fn fetch(self: Arc<Self>) -> Result<KeySet> {
@@ -53,11 +57,25 @@ impl Issuer {
         let ids = ids.ok_or_else(|| Error::temporary("the issuer is down"))?;
         let key = load_public_key_from_pem(include_str!("../../tests/it/keys/ed25519.pub.pem"))?;
         let keys = ids.into_iter().map(|id| key.clone().with_id(id)).collect();
-        Ok(KeySet::new(
-            keys,
-            &JwtOptions::new(KeySource::Given(Vec::new()), "issuer", "audience"),
-        ))
+        Ok(KeySet::new(keys, &options()))
     }
+}
+
+impl Observer for Issuer {
+    fn observe(&self, observation: &Observation<'_>) {
+        if let Observation::KeysFetched { issuer, error } = observation {
+            assert_eq!(*issuer, "issuer");
+            self.observed.lock().unwrap().push(error.is_none());
+        }
+    }
+
+    fn current_trace(&self) -> Option<TraceContext> {
+        None
+    }
+}
+
+fn options() -> JwtOptions {
+    JwtOptions::new(KeySource::Given(Vec::new()), "issuer", "audience")
 }
 
 /// Whether a key of this id is known now.
@@ -173,6 +191,26 @@ async fn a_18_an_issuer_that_is_down_is_asked_once_per_cooldown() {
         let _ = knows(&keys, "other").await;
     }
     assert!(issuer.fetches() - before <= 10, "{}", issuer.fetches() - before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_18_every_fetch_is_observed_so_that_operators_see_the_keys_grow_old() {
+    let issuer = Issuer::with(&["good"]);
+    let keys = issuer.start().await.unwrap();
+    issuer.goes_down();
+    sleep(SECOND * 340).await;
+    assert_eq!(*issuer.observed.lock().unwrap(), [true, false, false]);
+    issuer.publishes(&["good"]);
+    sleep(SECOND * 30).await;
+    assert_eq!(*issuer.observed.lock().unwrap(), [true, false, false, true]);
+    drop(keys);
+    issuer.goes_down();
+    issuer.start().await.unwrap_err();
+    assert_eq!(
+        issuer.observed.lock().unwrap().last(),
+        Some(&false),
+        "at the start too"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -170,43 +170,36 @@ pub(super) struct SpanFields {
 }
 
 impl SpanFields {
-    /// Room for this many fields of usual length.
-    pub(super) fn with_capacity(fields: usize) -> Self {
-        Self {
-            text: Vec::with_capacity(32 * fields),
-            names: Vec::with_capacity(fields),
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    pub(super) fn writer<'a>(
-        &'a mut self,
-        format: LogFormat,
-        masker: &'a Masker,
-        scratch: &'a mut String,
-    ) -> Writer<'a> {
-        Writer {
-            format,
-            masker,
-            scratch,
-            out: &mut self.text,
-            written: &mut self.names,
-            is_event: false,
-        }
+    /// The fields that a writer has written.
+    pub(super) fn new(text: &[u8], names: &[(&'static str, usize)]) -> Self {
+        /// For what is recorded later: a status, a result.
+        const ROOM: (usize, usize) = (64, 2);
+        let mut fields = Self {
+            text: Vec::with_capacity(text.len() + ROOM.0),
+            names: Vec::with_capacity(names.len() + ROOM.1),
+        };
+        fields.add(text, names);
+        fields
     }
 
     /// Takes over newer values; the names they do not mention stay.
-    pub(super) fn update(&mut self, mut newer: Self) {
-        for (name, field) in self.iter() {
-            if newer.names.iter().all(|(known, _)| *known != name) {
-                newer.text.extend_from_slice(field);
-                newer.names.push((name, newer.text.len()));
+    pub(super) fn update(&mut self, text: &[u8], names: &[(&'static str, usize)]) {
+        let is_newer = |known: &str| names.iter().any(|(name, _)| *name == known);
+        if self.names.iter().any(|(name, _)| is_newer(name)) {
+            let mut kept = Self::default();
+            for (name, field) in self.iter().filter(|(name, _)| !is_newer(name)) {
+                kept.add(field, &[(name, field.len())]);
             }
+            *self = kept;
         }
-        *self = newer;
+        self.add(text, names);
+    }
+
+    fn add(&mut self, text: &[u8], names: &[(&'static str, usize)]) {
+        let start = self.text.len();
+        self.text.extend_from_slice(text);
+        let names = names.iter().map(|(name, end)| (*name, start + end));
+        self.names.extend(names);
     }
 
     /// Every name with its text.

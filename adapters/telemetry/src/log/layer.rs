@@ -83,8 +83,6 @@ impl LogLayer {
             written,
             scratch,
         } = line;
-        text.clear();
-        written.clear();
         self.begin(text, *event.metadata().level());
         let innermost = context.event_span(event);
         if self.format == LogFormat::Json {
@@ -128,6 +126,18 @@ impl LogLayer {
         self.output.write(text);
     }
 
+    /// What writes the fields of a span.
+    fn span_writer<'a>(&'a self, line: &'a mut Line) -> Writer<'a> {
+        Writer {
+            format: self.format,
+            masker: &self.masker,
+            scratch: &mut line.scratch,
+            out: &mut line.text,
+            written: &mut line.written,
+            is_event: false,
+        }
+    }
+
     fn begin(&self, text: &mut Vec<u8>, level: Level) {
         let now = Timestamp::now();
         if self.format == LogFormat::Json {
@@ -145,11 +155,19 @@ impl LogLayer {
     }
 }
 
-/// Runs `work` with a text that is kept for the next line.
-fn with_scratch(work: impl FnOnce(&mut String)) {
+/// Runs `work` with a line to build in.
+fn with_line(work: impl FnOnce(&mut Line)) {
     LINE.with(|line| match line.try_borrow_mut() {
-        Ok(mut line) => work(&mut line.scratch),
-        Err(_) => work(&mut String::new()),
+        Ok(mut line) => {
+            line.text.clear();
+            line.written.clear();
+            work(&mut line);
+            if line.text.capacity() + line.scratch.capacity() > KEPT {
+                *line = Line::default();
+            }
+        }
+        // A value that logs while it is being logged.
+        Err(_) => work(&mut Line::default()),
     });
 }
 
@@ -172,37 +190,30 @@ where
         if attributes.values().is_empty() {
             return;
         }
-        let mut fields = SpanFields::with_capacity(attributes.metadata().fields().len());
-        with_scratch(|scratch| attributes.record(&mut fields.writer(self.format, &self.masker, scratch)));
-        if let Some(span) = context.span(id)
-            && !fields.is_empty()
-        {
-            span.extensions_mut().replace(fields);
-        }
+        let Some(span) = context.span(id) else { return };
+        with_line(|line| {
+            attributes.record(&mut self.span_writer(line));
+            if !line.written.is_empty() {
+                let fields = SpanFields::new(&line.text, &line.written);
+                span.extensions_mut().replace(fields);
+            }
+        });
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let mut newer = SpanFields::default();
-        with_scratch(|scratch| values.record(&mut newer.writer(self.format, &self.masker, scratch)));
-        if let Some(span) = context.span(id) {
+        let Some(span) = context.span(id) else { return };
+        with_line(|line| {
+            // Not into the span's own fields, which are locked then: a value may log while it is written.
+            values.record(&mut self.span_writer(line));
             let mut extensions = span.extensions_mut();
             match extensions.get_mut::<SpanFields>() {
-                Some(fields) => fields.update(newer),
-                None => drop(extensions.replace(newer)),
+                Some(fields) => fields.update(&line.text, &line.written),
+                None => drop(extensions.replace(SpanFields::new(&line.text, &line.written))),
             }
-        }
+        });
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        LINE.with(|line| match line.try_borrow_mut() {
-            Ok(mut line) => {
-                self.write(&mut line, event, &context);
-                if line.text.capacity() + line.scratch.capacity() > KEPT {
-                    *line = Line::default();
-                }
-            }
-            // A value that logs while it is being logged.
-            Err(_) => self.write(&mut Line::default(), event, &context),
-        });
+        with_line(|line| self.write(line, event, &context));
     }
 }

@@ -14,10 +14,9 @@ mod encode;
 mod fields;
 mod filter;
 mod layer;
-mod options;
 mod output;
 mod time;
 mod writer;
 
 pub(crate) use self::{fields::Chain, layer::LogLayer};
-pub use self::{filter::LogHandle, options::LogOptions, output::Output};
+pub use self::{filter::LogHandle, output::Output};

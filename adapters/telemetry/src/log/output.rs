@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use cqi_core::{Error, Result};
+use cqi_core::{Error, Result, config::LogConfig};
 
 use super::{
-    LogOptions,
     buffer::{Alarm, Buffer},
     writer::{FILE, PIPE, Writer},
 };
@@ -35,7 +34,7 @@ impl Output {
     /// # Errors
     /// `InvalidInput` when the file cannot be opened; `Permanent` when the system gives no thread.
     pub fn open(name: &str) -> Result<Self> {
-        Self::open_with(name, LogOptions::default().buffer)
+        Self::open_with(name, LogConfig::default().buffer)
     }
 
     /// As [`Output::open`], with room for so many bytes of lines; at least 4 KiB.

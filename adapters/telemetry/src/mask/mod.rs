@@ -16,6 +16,8 @@ mod values;
 
 use std::ops::Range;
 
+use cqi_core::config::LogConfig;
+
 use self::names::Names;
 
 /// What stands in the place of a secret.
@@ -60,6 +62,16 @@ impl Redaction {
         "cvv",
         "card_number",
     ];
+}
+
+impl Redaction {
+    /// With what the configuration adds.
+    pub(crate) fn with(mut self, config: &LogConfig) -> Self {
+        self.fields.extend_from_slice(&config.redact_fields);
+        self.patterns &= config.redact_patterns;
+        self.emails |= config.redact_emails;
+        self
+    }
 }
 
 impl Default for Redaction {

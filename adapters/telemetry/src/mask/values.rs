@@ -70,31 +70,35 @@ pub(super) fn url_password(text: &[u8], at: usize) -> Option<Range<usize>> {
     (sign > 1).then_some(colon + 1..colon + sign)
 }
 
-/// A card number, at its first digit; else where the digits end.
+/// A card number, at its first digit; else where to look on.
 pub(super) fn card(text: &[u8], at: usize) -> Result<Range<usize>, usize> {
     /// The fewest digits between two blanks or hyphens, and the most groups of them.
     const GROUP: usize = 3;
     const GROUPS: usize = 6;
+    /// The fewest digits of a card.
+    const SHORTEST: usize = 13;
     let digits_end = |from| skip(text, from, |byte: u8| byte.is_ascii_digit());
-    let run = digits_end(at);
     let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
-    let before = at.checked_sub(1).map(|before| &text[before]);
-    if run - at < GROUP || !alone(before) {
+    // Most digits stand inside an id, or there are too few.
+    if !alone(at.checked_sub(1).map(|before| &text[before])) || text.len() - at < SHORTEST {
+        return Err(at + 1);
+    }
+    let run = digits_end(at);
+    if run - at < GROUP {
         return Err(run);
     }
     let mut ends = [run; GROUPS];
-    for group in 1..GROUPS {
-        let end = ends[group - 1];
-        let next = digits_end(end + 1);
-        let goes_on = text.get(end).is_some_and(|byte| matches!(byte, b' ' | b'-'));
-        ends[group] = if goes_on && next - (end + 1) >= GROUP {
-            next
-        } else {
-            end
-        };
+    let mut groups = 1;
+    while groups < GROUPS && matches!(text.get(ends[groups - 1]), Some(b' ' | b'-')) {
+        let start = ends[groups - 1] + 1;
+        ends[groups] = digits_end(start);
+        if ends[groups] - start < GROUP {
+            break;
+        }
+        groups += 1;
     }
     // The longest first: a number that follows may look like one more group.
-    for end in ends.into_iter().rev() {
+    for &end in ends[..groups].iter().rev() {
         let digits = text[at..end].iter().filter(|byte| byte.is_ascii_digit());
         if alone(text.get(end)) && is_card(digits.map(|digit| digit - b'0')) {
             return Ok(at..end);

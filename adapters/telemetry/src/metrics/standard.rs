@@ -2,7 +2,9 @@
 
 use cqi_core::{Error, Result, observe::Observation};
 
-use super::{BYTES, Counter, CounterHandle, Histogram, HistogramHandle, Metrics, SECONDS, series::Series};
+use super::{
+    BYTES, Counter, CounterHandle, Gauge, Histogram, HistogramHandle, Metrics, SECONDS, series::Series,
+};
 
 /// `error_type` where nothing failed.
 const NO_ERROR: &str = "none";
@@ -25,6 +27,8 @@ pub(crate) struct Standard {
     attempts: Counter,
     retries: Counter,
     panics: Counter,
+    key_fetches: Counter,
+    keys_fetched: Gauge,
 }
 
 impl Standard {
@@ -82,6 +86,18 @@ impl Standard {
                 &["operation", "error_type"],
             )?,
             panics: metrics.new_counter("errors", "panics_recovered_total", "Panics caught.", &["place"])?,
+            key_fetches: metrics.new_counter(
+                "auth",
+                "key_fetches_total",
+                "Requests for the public keys of an issuer of tokens.",
+                &["issuer", "error_type"],
+            )?,
+            keys_fetched: metrics.new_gauge(
+                "auth",
+                "keys_fetched_timestamp_seconds",
+                "When the public keys in use were fetched, in seconds since 1970.",
+                &["issuer"],
+            )?,
         })
     }
 
@@ -141,6 +157,13 @@ impl Standard {
             }
             Observation::Retrying { operation, error, .. } => {
                 self.retries.inc(&[operation, error.wire_code()]);
+            }
+            Observation::KeysFetched { issuer, error } => {
+                self.key_fetches.inc(&[issuer, error_type(*error)]);
+                if error.is_none() {
+                    let now = jiff::Timestamp::now().as_millisecond() as f64 / 1000.0;
+                    self.keys_fetched.set(&[issuer], now);
+                }
             }
             Observation::PanicRecovered { place } => self.panics.inc(&[place]),
             _ => {}

@@ -219,6 +219,14 @@ pub(super) fn observe_everything(observer: &dyn Observer) {
             error: &failure,
         },
         Observation::PanicRecovered { place: "handler" },
+        Observation::KeysFetched {
+            issuer: "https://issuer",
+            error: None,
+        },
+        Observation::KeysFetched {
+            issuer: "https://issuer",
+            error: Some(&failure),
+        },
     ] {
         observer.observe(&observation);
     }
@@ -274,6 +282,14 @@ fn met_5_8_op_12_37_observations_feed_the_standard_metrics() {
             1.0,
         ),
         ("errors_panics_recovered_total{place=\"handler\"}".into(), 1.0),
+        (
+            "auth_key_fetches_total{error_type=\"none\",issuer=\"https://issuer\"}".into(),
+            1.0,
+        ),
+        (
+            "auth_key_fetches_total{error_type=\"TIMEOUT\",issuer=\"https://issuer\"}".into(),
+            1.0,
+        ),
     ] {
         assert_eq!(
             value(&text, &format!("my_shop_{series}")),
@@ -281,6 +297,29 @@ fn met_5_8_op_12_37_observations_feed_the_standard_metrics() {
             "{series}\n{text}"
         );
     }
+}
+
+#[test]
+fn a_18_a_failed_fetch_leaves_the_time_of_the_keys_in_use() {
+    let rig = Rig::new("info");
+    let observer = rig.telemetry.observer();
+    let at = || {
+        let text = rig.telemetry.metrics().render();
+        value(&text, "my_shop_auth_keys_fetched_timestamp_seconds{issuer=\"i\"}")
+    };
+    let failure = Error::temporary("down");
+    let fetched = |error| observer.observe(&Observation::KeysFetched { issuer: "i", error });
+    fetched(Some(&failure));
+    assert_eq!(at(), None, "no keys, no time");
+    let before = jiff::Timestamp::now().as_millisecond() as f64 / 1000.0;
+    fetched(None);
+    let first = at().unwrap();
+    assert!(
+        (before..before + 3600.0).contains(&first),
+        "{first} from {before}"
+    );
+    fetched(Some(&failure));
+    assert_eq!(at(), Some(first));
 }
 
 #[tokio::test]

@@ -45,13 +45,17 @@ impl Rig {
     }
 
     fn with(level: &str, format: LogFormat, sample_rate: f64) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let output = file.path().to_str().unwrap().to_owned();
         let log = LogConfig {
             level: level.into(),
             format,
-            output,
+            ..LogConfig::default()
         };
+        Self::configured(log, sample_rate)
+    }
+
+    fn configured(mut log: LogConfig, sample_rate: f64) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        log.output = file.path().to_str().unwrap().to_owned();
         let tracing = TracingConfig {
             sample_rate,
             ..TracingConfig::default()

@@ -178,6 +178,20 @@ fn a_line_larger_than_the_buffer_is_lost_alone() {
 }
 
 #[test]
+fn the_configuration_says_how_much_may_wait() {
+    for (buffer, lost) in [(4 << 20, 0), (64 << 10, 1)] {
+        let log = LogConfig {
+            buffer,
+            ..LogConfig::default()
+        };
+        let rig = Rig::configured(log, 1.0);
+        rig.run(|| info!(huge = "x".repeat(70_000), "huge"));
+        rig.text();
+        assert_eq!(rig.telemetry.log_handle().dropped(), lost, "{buffer}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_opened_is_named() {
     let error = Output::open("/nowhere/log").unwrap_err();
     assert!(

@@ -1,4 +1,4 @@
-//! The spans of database, cache and bus calls.
+//! The spans of database, cache, bus and registry calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +12,7 @@ use cqi_core::{
     event::{Event, EventBus, GuardedBus, MemoryBus, Message, Route, Router, Subscription, middleware},
     name::{Group, topic_name},
     policy::{Policy, Retry},
+    registry::{GuardedRegistry, MemoryRegistry, Registry, ServiceInfo},
     trace::TraceContext,
 };
 use tracing::{Instrument as _, info_span, instrument::WithSubscriber as _};
@@ -69,6 +70,7 @@ async fn work(rig: &Rig) -> Event {
     let policy = Policy::new(Duration::from_secs(5), Retry::never()).with_observer(rig.telemetry.observer());
     let cache = GuardedCache::new(Arc::new(MemoryCache::default()), policy.clone());
     let database = GuardedDatabase::new(Arc::new(Empty), policy.clone());
+    let registry = GuardedRegistry::new(Arc::new(MemoryRegistry::default()), policy.clone());
     let bus = GuardedBus::new(Arc::new(MemoryBus::default()), policy);
     let topic = topic_name("orders").unwrap();
     let work = async {
@@ -84,6 +86,13 @@ async fn work(rig: &Rig) -> Event {
         let transaction = database.begin(TxOptions::default()).await.unwrap();
         transaction.query(sql("SELECT 7")).await.unwrap();
         transaction.commit().await.unwrap();
+        let info = ServiceInfo::new("shop", "1", "127.0.0.1", 1);
+        let id = registry.register(info).await.unwrap().id;
+        registry.heartbeat(id).await.unwrap();
+        registry.discover("shop").await.unwrap();
+        drop(registry.watch("shop").await.unwrap());
+        registry.deregister(id).await.unwrap();
+        registry.heartbeat(id).await.unwrap_err();
         let subscription = Subscription::new(topic.clone(), Group::parse("g").unwrap());
         let mut deliveries = bus.subscribe(subscription).await.unwrap();
         bus.publish(Event::builder(topic).payload("{}").build().unwrap())
@@ -121,13 +130,19 @@ async fn trc_7_p_trc_1_calls_of_ports_have_spans_without_values() {
         "database.begin",
         "database.query",
         "database.commit",
+        "registry.register",
+        "registry.heartbeat",
+        "registry.discover",
+        "registry.watch",
+        "registry.deregister",
+        "registry.heartbeat",
         "event_bus.publish",
         "request",
     ];
     assert_eq!(names, expected);
     let request = spans.last().unwrap();
     assert!(
-        spans[..9]
+        spans[..15]
             .iter()
             .all(|span| span.parent_id == Some(request.span_id))
     );
@@ -144,16 +159,26 @@ async fn trc_7_p_trc_1_calls_of_ports_have_spans_without_values() {
         (text(&spans[4], "error.type"), attribute(&spans[3], "error.type")),
         ("PERMANENT", None)
     );
+    for service in [8, 10, 11] {
+        assert_eq!(text(&spans[service], "registry.service.name"), "shop");
+    }
     assert_eq!(
-        text(&spans[8], "messaging.destination.name"),
+        (
+            text(&spans[13], "error.type"),
+            attribute(&spans[12], "error.type")
+        ),
+        ("NOT_FOUND", None)
+    );
+    assert_eq!(
+        text(&spans[14], "messaging.destination.name"),
         event.topic().as_str()
     );
-    assert_eq!(text(&spans[8], "messaging.message.id"), event.id().to_string());
+    assert_eq!(text(&spans[14], "messaging.message.id"), event.id().to_string());
     // Whoever handles the event continues the span that published it.
     let sent = TraceContext::parse(event.headers().get("traceparent").unwrap(), None).unwrap();
     assert_eq!(
         (sent.trace_id, sent.span_id),
-        (request.trace_id, spans[8].span_id)
+        (request.trace_id, spans[14].span_id)
     );
 }
 

@@ -1,6 +1,9 @@
 //! Secrets never reach a log line or a span.
 
-use cqi_core::{Error, config::LogFormat};
+use cqi_core::{
+    Error,
+    config::{LogConfig, LogFormat},
+};
 use tracing::{info, info_span};
 
 use super::Rig;
@@ -48,4 +51,32 @@ fn l_02_l_03_p_log_3_one_masker_for_fields_messages_errors_and_spans() {
         );
         assert!(text.contains("postgres://app:***@db/x refused"), "{text}");
     }
+}
+
+#[test]
+fn l_02_the_configuration_says_what_else_is_hidden() {
+    let log = LogConfig {
+        redact_fields: vec!["Shoe-Size".into()],
+        redact_emails: true,
+        ..LogConfig::default()
+    };
+    let rig = Rig::configured(log, 1.0);
+    rig.run(|| {
+        let span = info_span!("s", customer_shoe_size = 4711).entered();
+        info!(shoeSize = "canary", "canary@example.org has password=canary");
+        drop(span);
+    });
+    for seen in [rig.text(), format!("{:?}", rig.spans())] {
+        let leaked = seen.contains(CANARY) || seen.contains("4711");
+        assert!(!leaked && seen.contains("***"), "{seen}");
+    }
+
+    let log = LogConfig {
+        redact_patterns: false,
+        ..LogConfig::default()
+    };
+    let rig = Rig::configured(log, 1.0);
+    rig.run(|| info!(password = "hidden", "password=shown"));
+    let text = rig.text();
+    assert!(text.contains("shown") && !text.contains("hidden"), "{text}");
 }

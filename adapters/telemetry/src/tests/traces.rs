@@ -31,8 +31,9 @@ fn trc_4_ml_trc_4_an_incoming_trace_is_continued_in_spans_and_lines() {
     let observer = rig.telemetry.observer();
     let parent = TraceContext::parse(INCOMING, Some("vendor=1")).unwrap();
     let own = rig.run(|| {
-        let span = info_span!("request", method = "GET", status = tracing::field::Empty);
-        observer.continue_trace(&span, parent.clone());
+        let span = observer.continue_trace(Some(parent.clone()), &mut || {
+            info_span!("request", method = "GET", status = tracing::field::Empty)
+        });
         span.record("status", 200);
         span.in_scope(|| {
             info!("served");
@@ -75,8 +76,20 @@ fn trc_8_the_root_decides_and_its_children_follow() {
     }
     let rig = Rig::with("info", LogFormat::Json, 0.0);
     let observer = rig.telemetry.observer();
-    rig.run(|| observer.continue_trace(&info_span!("asked"), TraceContext::parse(INCOMING, None).unwrap()));
-    assert_eq!(rig.spans().len(), 1, "the caller's decision holds");
+    rig.run(|| {
+        let own = info_span!("own").entered();
+        observer.continue_trace(TraceContext::parse(INCOMING, None), &mut || {
+            info_span!("asked", field = 1)
+        });
+        drop(own);
+    });
+    let spans = rig.spans();
+    assert_eq!(
+        (spans.len(), spans[0].name),
+        (1, "asked"),
+        "the caller's decision holds"
+    );
+    assert_eq!(spans[0].attributes, [("field", Value::Int(1))]);
 }
 
 #[test]
@@ -96,8 +109,8 @@ fn without_our_subscriber_there_is_no_trace_and_no_panic() {
     let rig = Rig::new("info");
     let observer = rig.telemetry.observer();
     tracing::subscriber::with_default(tracing_subscriber::registry(), || {
-        let span = info_span!("foreign");
-        observer.continue_trace(&span, TraceContext::parse(INCOMING, None).unwrap());
+        let parent = TraceContext::parse(INCOMING, None);
+        let span = observer.continue_trace(parent, &mut || info_span!("foreign"));
         span.in_scope(|| assert!(observer.current_trace().is_none()));
     });
 }
@@ -123,4 +136,33 @@ fn attributes_are_bounded_and_the_last_value_counts() {
     ];
     assert_eq!(span.attributes, expected);
     assert_eq!(span.dropped_attributes, 0);
+}
+
+#[test]
+fn a_parent_from_outside_is_for_one_span_only() {
+    let rig = Rig::new("info");
+    let observer = rig.telemetry.observer();
+    let parent = || TraceContext::parse(INCOMING, None);
+    rig.run(|| {
+        // A span that is not made leaves the parent to nobody.
+        drop(observer.continue_trace(parent(), &mut || debug_span!("not made")));
+        drop(info_span!("own"));
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            observer.continue_trace(parent(), &mut || panic!("on purpose"))
+        }));
+        assert!(broken.is_err());
+        drop(info_span!("own"));
+        let request = observer.continue_trace(parent(), &mut || info_span!("request"));
+        drop((info_span!("own"), request));
+    });
+    let outside = parent().unwrap();
+    for span in rig.spans() {
+        assert_eq!(
+            span.trace_id == outside.trace_id,
+            span.name == "request",
+            "{}",
+            span.name
+        );
+    }
+    assert_eq!(rig.spans().len(), 4);
 }

@@ -13,7 +13,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, SpanRef},
 };
 
-use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed};
+use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed, outside};
 use crate::{home::Home, mask::Masker};
 
 /// Gives ids to spans, and hands the recorded ones over when they end.
@@ -27,14 +27,14 @@ pub(crate) struct TraceLayer {
 
 /// What a span for the sink has gathered so far.
 #[derive(Debug)]
-pub(super) struct Recording {
+struct Recording {
     started: Timestamp,
     clock: Instant,
     attributes: Attributed,
 }
 
 impl Recording {
-    pub(super) fn start(attributes: Attributed) -> Self {
+    fn start(attributes: Attributed) -> Self {
         Self {
             started: Timestamp::now(),
             clock: Instant::now(),
@@ -76,14 +76,16 @@ where
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let inherited = span
-            .parent()
-            .and_then(|parent| SpanTrace::of(&parent.extensions()).map(SpanTrace::child));
-        let is_root = inherited.is_none();
-        let mut trace = inherited.unwrap_or_else(|| SpanTrace::root(|trace_id| self.samples(trace_id)));
+        let inherited = || {
+            let parent = span.parent()?;
+            SpanTrace::of(&parent.extensions()).map(SpanTrace::child)
+        };
+        let mut trace = outside::take()
+            .map(SpanTrace::below)
+            .or_else(inherited)
+            .unwrap_or_else(|| SpanTrace::root(|trace_id| self.samples(trace_id)));
         trace.has_sink = self.sink.is_some();
-        // A root may turn out yet to continue a trace from outside that is recorded.
-        let records = trace.has_sink && (trace.sampled || is_root);
+        let records = trace.has_sink && trace.sampled;
         let mut extensions = span.extensions_mut();
         extensions.replace(trace);
         if records {
@@ -116,7 +118,7 @@ where
 fn finished<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<FinishedSpan> {
     let mut extensions = span.extensions_mut();
     let recording = extensions.remove::<Recording>()?;
-    let trace = extensions.get_mut::<SpanTrace>().filter(|trace| trace.sampled)?;
+    let trace = extensions.get_mut::<SpanTrace>()?;
     let metadata = span.metadata();
     let (attributes, dropped_attributes) = recording.attributes.into_parts();
     Some(FinishedSpan {

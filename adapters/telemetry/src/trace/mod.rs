@@ -8,6 +8,7 @@
 mod attributes;
 mod export;
 mod layer;
+pub(crate) mod outside;
 mod sink;
 
 use std::{
@@ -16,10 +17,9 @@ use std::{
 };
 
 use cqi_core::trace::TraceContext;
-use tracing::{Dispatch, Span, span::Id};
+use tracing::{Dispatch, span::Id};
 use tracing_subscriber::registry::{Extensions, LookupSpan, Registry};
 
-use self::{attributes::Attributed, layer::Recording};
 pub use self::{
     export::ExportOptions,
     sink::{FinishedSpan, SpanSink, Value},
@@ -51,6 +51,18 @@ impl SpanTrace {
             span_id: random_span(),
             parent_id: Some(self.span_id),
             ..self.clone()
+        }
+    }
+
+    /// Continues a trace from outside.
+    fn below(parent: TraceContext) -> Self {
+        Self {
+            trace_id: parent.trace_id,
+            span_id: random_span(),
+            parent_id: Some(parent.span_id),
+            sampled: parent.sampled,
+            has_sink: false,
+            state: parent.state,
         }
     }
 
@@ -90,30 +102,6 @@ pub(crate) fn is_recorded() -> bool {
         with(dispatch, dispatch.current_span().id()?, recorded)
     })
     .unwrap_or(false)
-}
-
-/// Makes `span` a child of `parent`. Spans opened below it before keep their trace.
-pub(crate) fn continue_trace(span: &Span, parent: TraceContext) {
-    span.with_subscriber(|(id, dispatch)| {
-        let Some(span) = dispatch
-            .downcast_ref::<Registry>()
-            .and_then(|registry| registry.span(id))
-        else {
-            return;
-        };
-        let mut extensions = span.extensions_mut();
-        let Some(trace) = extensions.get_mut::<SpanTrace>() else {
-            return;
-        };
-        trace.trace_id = parent.trace_id;
-        trace.parent_id = Some(parent.span_id);
-        trace.sampled = parent.sampled;
-        trace.state = parent.state;
-        // It was below a span that is not recorded: what it was opened with is lost.
-        if trace.sampled && trace.has_sink && extensions.get_mut::<Recording>().is_none() {
-            extensions.insert(Recording::start(Attributed::default()));
-        }
-    });
 }
 
 fn with<T>(dispatch: &Dispatch, id: &Id, read: impl FnOnce(&SpanTrace) -> T) -> Option<T> {

@@ -17,6 +17,16 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// `stdout`, `stderr` or the path of a file, which is appended to. Default `stdout`.
     pub output: String,
+    /// How many bytes of lines may wait for a slow output, 64 KiB to 1 GiB; further lines are dropped and counted.
+    /// Default 4 MiB.
+    pub buffer: usize,
+    /// The names of further fields whose values are hidden in lines and spans, beside `password`, `token` and the like;
+    /// case and separators aside, also as a part of a name. Default none.
+    pub redact_fields: Vec<String>,
+    /// Whether secrets are looked for in texts as well. Default true.
+    pub redact_patterns: bool,
+    /// Whether e-mail addresses in texts are hidden as well. Default false.
+    pub redact_emails: bool,
 }
 
 /// What a log line looks like (OP-38).
@@ -37,6 +47,10 @@ impl Default for LogConfig {
             level: "info".into(),
             format: LogFormat::Json,
             output: "stdout".into(),
+            buffer: 4 << 20,
+            redact_fields: Vec::new(),
+            redact_patterns: true,
+            redact_emails: false,
         }
     }
 }
@@ -47,6 +61,17 @@ impl Validate for LogConfig {
             violations.add("level", error.message());
         }
         violations.required("output", &self.output);
+        violations.range("buffer", self.buffer, 64 << 10..=1 << 30);
+        for (i, name) in self.redact_fields.iter().enumerate() {
+            let is_name = name.len() <= 64 && name.bytes().any(|byte| byte.is_ascii_alphanumeric());
+            violations.rule(
+                &format!("redact_fields[{i}]"),
+                is_name,
+                "must have an ASCII letter or digit, and at most 64 bytes",
+            );
+        }
+        let emails = self.redact_patterns || !self.redact_emails;
+        violations.rule("redact_emails", emails, "needs redact_patterns");
     }
 }
 

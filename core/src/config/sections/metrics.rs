@@ -14,8 +14,8 @@ pub struct MetricsConfig {
     pub port: u16,
     /// The path metrics are served under. Default `/metrics`.
     pub path: String,
-    /// The subsystems that record: `http`, `grpc`, `bus`, `cache`, `database`, `registry`, `retry`, `errors`, `process`
-    /// and the program's own. Default empty: all of them.
+    /// The subsystems that record: `http`, `grpc`, `bus`, `cache`, `database`, `registry`, `retry`, `errors`, `auth`,
+    /// `process` and the program's own. Default empty: all of them.
     pub subsystems: Vec<String>,
     /// The most series of one metric, 1 to 100,000; further label values are counted as `other`. Default 1,000.
     pub max_series: usize,

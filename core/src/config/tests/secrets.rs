@@ -20,10 +20,16 @@ fn c_02_c_11_no_secret_is_shown() {
         ("CQI_REGISTRY_URL", url.as_str()),
         ("CQI_REGISTRY_PASSWORD", CANARY),
         ("CQI_AUTH_API_KEYS", "name:s3cr3t-canary-0123"),
+        (
+            "CQI_TRACING_HEADERS",
+            "authorization=Bearer s3cr3t-canary,x-team=a",
+        ),
     ];
     let loaded = load_with("c.yaml", "", &vars).unwrap();
     assert_eq!(loaded.value.database.password.expose(), CANARY);
     assert_eq!(loaded.value.auth.api_keys.len(), 1);
+    let headers = loaded.value.tracing.named_headers().unwrap();
+    assert_eq!((headers.len(), headers[1].0.as_str()), (2, "x-team"));
     let shown = format!("{loaded:#?} {}", serde_json::to_string(&loaded.value).unwrap());
     assert!(!shown.contains(CANARY), "{shown}");
 
@@ -35,7 +41,7 @@ fn c_02_c_11_no_secret_is_shown() {
     let debug = format!("{loader:?}");
     let error = loader.load::<Config>().unwrap_err();
     let wrong = "database: { password: [s3cr3t-canary], url: { a: s3cr3t-canary } }\ncache: { password: 123 }\n\
-                 event_bus: { servers: [{ a: s3cr3t-canary }] }\n";
+                 event_bus: { servers: [{ a: s3cr3t-canary }] }\ntracing: { headers: [s3cr3t-canary] }\n";
     let other = load_with("c.yaml", wrong, &[]).unwrap_err();
     let chains = format!(
         "{debug} {error:?} {} {other:?} {} {other}",

@@ -53,21 +53,17 @@ pub(in crate::event) fn failed(span: &Span, error: Option<&Error>) {
 /// The span of a message. The consume loop settles inside it too, so that what becomes of an event is logged under its
 /// trace.
 pub(in crate::event) fn span(observer: &dyn Observer, message: &Message) -> Span {
-    let span = tracing::info_span!(
-        "process",
-        messaging.destination.name = message.event.topic().as_str(),
-        messaging.consumer.group.name = message.group.as_str(),
-        messaging.message.id = %message.event.id(),
-        error.type = Empty,
-    );
-    if !span.is_disabled() {
-        let headers = message.event.headers();
-        let parent = headers
-            .get("traceparent")
-            .and_then(|p| TraceContext::parse(p, headers.get("tracestate")));
-        if let Some(parent) = parent {
-            observer.continue_trace(&span, parent);
-        }
-    }
-    span
+    let headers = message.event.headers();
+    let parent = headers
+        .get("traceparent")
+        .and_then(|parent| TraceContext::parse(parent, headers.get("tracestate")));
+    observer.continue_trace(parent, &mut || {
+        tracing::info_span!(
+            "process",
+            messaging.destination.name = message.event.topic().as_str(),
+            messaging.consumer.group.name = message.group.as_str(),
+            messaging.message.id = %message.event.id(),
+            error.type = Empty,
+        )
+    })
 }

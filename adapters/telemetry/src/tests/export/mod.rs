@@ -34,12 +34,16 @@ impl Exporting {
     }
 
     fn sampling(endpoint: &str, export: ExportOptions, sample_rate: f64) -> Self {
-        let log = tempfile::NamedTempFile::new().unwrap();
         let tracing = TracingConfig {
             endpoint: endpoint.into(),
             sample_rate,
             ..TracingConfig::default()
         };
+        Self::configured(&tracing, export)
+    }
+
+    fn configured(tracing: &TracingConfig, export: ExportOptions) -> Self {
+        let log = tempfile::NamedTempFile::new().unwrap();
         let service = ServiceIdentity::new("my-shop")
             .with_version("1.2")
             .with_instance("a-1");
@@ -50,7 +54,7 @@ impl Exporting {
         let output = Output::open(log.path().to_str().unwrap()).unwrap();
         let (log_config, metrics) = (LogConfig::default(), MetricsConfig::default());
         let (telemetry, subscriber) =
-            Telemetry::build_with(&log_config, &metrics, &tracing, service, options, output).unwrap();
+            Telemetry::build_with(&log_config, &metrics, tracing, service, options, output).unwrap();
         Self {
             telemetry,
             dispatch: Dispatch::new(subscriber),
@@ -102,15 +106,17 @@ async fn trc_2_4_ml_trc_3_spans_arrive_by_grpc_in_the_words_of_opentelemetry() {
     let observer = rig.telemetry.observer();
     let before = jiff::Timestamp::now().as_nanosecond();
     rig.run(|| {
-        let request = info_span!(
-            "request",
-            method = "GET",
-            path = "/a/17",
-            route = "/a/{id}",
-            request_id = "r1",
-            status_code = tracing::field::Empty
-        );
-        observer.continue_trace(&request, TraceContext::parse(INCOMING, Some("vendor=1")).unwrap());
+        let parent = TraceContext::parse(INCOMING, Some("vendor=1"));
+        let request = observer.continue_trace(parent, &mut || {
+            info_span!(
+                "request",
+                method = "GET",
+                path = "/a/17",
+                route = "/a/{id}",
+                request_id = "r1",
+                status_code = tracing::field::Empty
+            )
+        });
         request.record("status_code", 503);
         request.in_scope(|| drop(info_span!("work", big = u64::MAX, ratio = 0.5, yes = true)));
     });
@@ -189,11 +195,17 @@ async fn trc_2_4_ml_trc_3_spans_arrive_by_grpc_in_the_words_of_opentelemetry() {
 #[tokio::test]
 async fn trc_2_spans_arrive_by_http() {
     let collector = Collector::http(Answer::Take).await;
+    let tracing = TracingConfig {
+        endpoint: format!("http://{}/v1/traces", collector.address),
+        headers: vec!["authorization=Bearer t".into()],
+        sample_rate: 1.0,
+        ..TracingConfig::default()
+    };
     let options = ExportOptions {
-        headers: vec![("authorization".into(), "Bearer t".into())],
+        headers: vec![("authorization".into(), "Bearer replaced".into())],
         ..ExportOptions::default()
     };
-    let rig = Exporting::to(&format!("http://{}/v1/traces", collector.address), options);
+    let rig = Exporting::configured(&tracing, options);
     rig.run(|| info_span!("outer").in_scope(|| drop(info_span!("inner"))));
     rig.telemetry.shutdown(LIMIT).await.unwrap();
     let (outer, inner) = (collector.span("outer"), collector.span("inner"));
@@ -214,8 +226,8 @@ async fn trc_8_always_never_a_share_and_the_callers_decision() {
         let observer = rig.telemetry.observer();
         for incoming in [INCOMING, unsampled.as_str()] {
             rig.run(|| {
-                let span = info_span!("asked", incoming);
-                observer.continue_trace(&span, TraceContext::parse(incoming, None).unwrap());
+                let parent = TraceContext::parse(incoming, None);
+                let span = observer.continue_trace(parent, &mut || info_span!("asked", incoming));
                 span.in_scope(|| assert_eq!(observer.records_trace(), incoming == INCOMING));
             });
         }

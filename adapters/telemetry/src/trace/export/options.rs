@@ -25,7 +25,8 @@ pub struct ExportOptions {
     pub backoff: Duration,
     /// `deployment.environment.name` of the resource, such as `production`; empty: left out. Default empty.
     pub environment: String,
-    /// Headers of each request, such as the token of a hosted collector. Names in lower case. Default none.
+    /// Headers of each request, such as the token of a hosted collector, beside the configured ones, which replace those
+    /// of the same name. Names in lower case. Default none.
     pub headers: Vec<(String, Secret)>,
     /// A PEM file with roots that vouch for the collector, beside those of the web. Default none.
     pub roots: Option<PathBuf>,

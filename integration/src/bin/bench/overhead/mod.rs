@@ -135,6 +135,4 @@ impl Observer for Note {
     fn current_trace(&self) -> Option<TraceContext> {
         None
     }
-
-    fn continue_trace(&self, _: &tracing::Span, _: TraceContext) {}
 }
