@@ -4,8 +4,9 @@
 
 mod client;
 mod files;
+mod reload;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{
     RootCertStore, ServerConfig,
@@ -15,8 +16,11 @@ use rustls::{
 };
 use rustls_pki_types::CertificateDer;
 
-pub use self::client::ClientTlsOptions;
 use self::files::{certificates, fault, identity};
+pub use self::{
+    client::ClientTlsOptions,
+    reload::{LiveTls, TlsFiles},
+};
 use crate::{
     Error, Result,
     auth::{AuthContext, AuthType},
@@ -34,6 +38,9 @@ pub struct TlsOptions {
     /// Whether a client without a certificate is turned away in the handshake. Needs `client_ca`. Without it such a
     /// client is served, as one that is not authenticated. One with a certificate of another root is always turned away.
     pub require_client: bool,
+    /// How often the files are looked at while the server runs; what has changed holds for new connections. Zero means
+    /// never. Default 60 s.
+    pub reload_interval: Duration,
 }
 
 impl TlsOptions {
@@ -44,6 +51,7 @@ impl TlsOptions {
             key: key.into(),
             client_ca: None,
             require_client: false,
+            reload_interval: Duration::from_secs(60),
         }
     }
 

@@ -7,6 +7,7 @@ use cqi_core::{Error, Result, tls::TlsOptions};
 use crate::{
     AuthOptions, ClientIpHeader, CorsOptions, Network, RateLimit, SecurityHeaders,
     layers::{Cors, Fixed},
+    stack::Upgrades,
 };
 
 /// Address and limits of one server (ML-HTTP-4). The defaults are safe against slow and greedy clients.
@@ -53,6 +54,9 @@ pub struct HttpOptions {
     /// How many requests one client may send. The probes are exempt. Default no limit; for single routes there is
     /// [`limit_rate`](crate::limit_rate).
     pub rate_limit: Option<RateLimit>,
+    /// The protocols that routes can go on in after an `Upgrade`. Asking for none but others is answered with 426, except
+    /// for HTTP/2 and TLS, which clients ask for in passing. Default `websocket`.
+    pub upgrades: Vec<String>,
     /// Which pages of other origins may call. Default none.
     pub cors: Option<CorsOptions>,
     /// Headers for browsers. Default on.
@@ -93,6 +97,7 @@ impl Default for HttpOptions {
             encoded_bodies: false,
             max_in_flight: 10_000,
             rate_limit: None,
+            upgrades: vec!["websocket".to_owned()],
             cors: None,
             security_headers: Some(SecurityHeaders::default()),
             compression: false,
@@ -160,8 +165,9 @@ impl HttpOptions {
         let cors = self.cors.as_ref().and_then(|cors| Cors::new(cors).err());
         let headers = self.security_headers.as_ref();
         let headers = headers.and_then(|headers| Fixed::new(headers, true).err());
+        let upgrades = Upgrades::new(&self.upgrades).err();
         faults.extend(
-            [cors, headers]
+            [cors, headers, upgrades]
                 .into_iter()
                 .flatten()
                 .map(|error| error.message().to_owned()),
@@ -190,6 +196,7 @@ mod tests {
             max_body_bytes: 0,
             max_header_bytes: 100,
             rate_limit: Some(RateLimit::per_second(0)),
+            upgrades: vec!["web socket".to_owned()],
             auth: AuthOptions {
                 open_paths: vec!["/a/../b".to_owned()],
                 client_certificates: true,
@@ -205,6 +212,7 @@ mod tests {
             "max_body_bytes",
             "max_header_bytes",
             "rate_limit",
+            "upgrades",
             "auth.open_paths",
             "auth.client_certificates",
         ] {

@@ -56,7 +56,9 @@ pub use self::{
     config::HttpOptions,
     error::{HttpError, Result},
     extract::{Json, Path, Query},
-    layers::{Check, CorsOptions, RateLimit, SecurityHeaders, limit_rate, require},
+    layers::{
+        Check, CorsOptions, Idempotency, IdempotencyOptions, RateLimit, SecurityHeaders, limit_rate, require,
+    },
     probes::{admin_router, probe_router},
     routes::try_routes,
     server::{Bound, HttpServer},

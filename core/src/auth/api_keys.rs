@@ -22,6 +22,9 @@ type Hash = [u8; 32];
 /// entropy, too weak for passwords. Keys should be random, for example 32 hexadecimal digits. An entry may be the hash
 /// itself, `sha256:` and 64 hexadecimal digits, so that configuration holds no key: `printf %s "$KEY" | sha256sum`.
 ///
+/// A key made as `ID.SECRET`, with exactly one dot, has a public id: wrong keys are counted by it, see
+/// [`Authenticator::new`](super::Authenticator::new). The secret has to be enough by itself.
+///
 /// A key is found by its hash, and hashes are compared in constant time, so an answer's time says nothing about the
 /// keys.
 ///
@@ -83,9 +86,13 @@ impl ApiKeys {
 const HASHED: &str = "sha256";
 
 fn is_key(key: &str) -> bool {
+    // The id of a key made as `ID.SECRET` is public, so the rest must be enough.
+    let secret = key.split_once('.').filter(|(_, secret)| !secret.contains('.'));
+    let secret = secret.map_or(key, |(_, secret)| secret);
     let mut seen = [false; 256];
-    key.bytes().for_each(|byte| seen[usize::from(byte)] = true);
-    (MIN_KEY..=MAX_CREDENTIAL).contains(&key.len())
+    secret.bytes().for_each(|byte| seen[usize::from(byte)] = true);
+    secret.len() >= MIN_KEY
+        && key.len() <= MAX_CREDENTIAL
         && key.bytes().all(|byte| byte.is_ascii_graphic())
         && seen.into_iter().filter(|seen| *seen).count() >= MIN_VARIETY
 }
@@ -217,10 +224,20 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_25_a_key_may_have_an_id_and_its_secret_is_enough_by_itself() {
+        let keys = keys(&["billing:id-7.0123456789abcdef", "a.b.0123456789abcdef"]).unwrap();
+        let caller = keys.verify(&"id-7.0123456789abcdef".into()).await.unwrap();
+        assert_eq!(caller.service_id.as_deref(), Some("billing"));
+        assert!(keys.verify(&KEY.into()).await.is_err());
+    }
+
     #[test]
     fn a_bad_entry_is_named_by_its_position_and_not_shown() {
         for bad in [
             "short",
+            "a-long-public-id.secret",
+            "i\u{e9}d.0123456789abcdef",
             "name:short",
             ":0123456789abcdef",
             "na me:0123456789abcdef",

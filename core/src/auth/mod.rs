@@ -5,15 +5,20 @@
 
 mod any_of;
 mod api_keys;
+mod authenticator;
 mod bearer;
+mod breaker;
 mod context;
+mod failures;
 mod requirement;
 mod verifier;
 
 pub use self::{
     any_of::AnyOf,
     api_keys::ApiKeys,
+    authenticator::Authenticator,
     bearer::{MAX_CREDENTIAL, bearer},
+    breaker::{Breaker, BreakerOptions},
     context::{AuthContext, AuthType, current, with_auth_context},
     requirement::Requirement,
     verifier::Verifier,

@@ -51,7 +51,7 @@ pub(super) fn certificates(file: &Path, what: &str) -> Result<Vec<CertificateDer
     Ok(found)
 }
 
-fn read(file: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>> {
+pub(super) fn read(file: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>> {
     let mut text = Zeroizing::new(Vec::new());
     let length = File::open(file)
         .and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(&mut text))

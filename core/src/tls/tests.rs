@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use rustls::RootCertStore;
 
 use super::{files::MAX_FILE, *};
+use crate::health::Checker as _;
 
 /// A folder with certificates made on the spot.
 struct Files(TempDir);
@@ -230,4 +231,87 @@ fn p_auth_4_a_client_is_named_by_uri_then_dns_name() {
         peer_identity(&[CertificateDer::from(&b"no certificate"[..])]),
         None
     );
+}
+
+/// Whether new connections get another configuration than that one.
+fn served(live: &LiveTls, before: &Arc<ServerConfig>) -> bool {
+    !Arc::ptr_eq(&live.config(), before)
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_that_change_are_used_and_broken_ones_are_not() {
+    let files = Files::new();
+    let tls = TlsFiles::new(files.options("cert.pem", "key.pem"), &[b"h2"]);
+    let checker = tls.checker("http_tls");
+    let live = tls.load().await.unwrap();
+    let mut following = Box::pin(live.follow());
+    // Two looks.
+    let minutes = Duration::from_secs(121);
+    let mut look = async || {
+        let following = tokio::time::timeout(minutes, &mut following);
+        assert!(following.await.is_err());
+    };
+    let first = live.config();
+    look().await;
+    assert!(!served(&live, &first), "nothing has changed");
+
+    // A certificate whose key has not come yet.
+    let key = KeyPair::generate().unwrap();
+    let certificate = params(&["localhost"]).self_signed(&key).unwrap();
+    files.write("cert.pem", &certificate.pem());
+    look().await;
+    assert!(!served(&live, &first));
+    let error = checker.check().await.unwrap_err();
+    assert!(error.message().contains("key.pem is not the key"), "{error}");
+
+    files.write("key.pem", &key.serialize_pem());
+    look().await;
+    checker.check().await.unwrap();
+    let second = live.config();
+    assert!(served(&live, &first));
+    assert_eq!(second.alpn_protocols, [b"h2".to_vec()]);
+
+    for broken in ["", "nonsense"] {
+        files.write("cert.pem", broken);
+        look().await;
+        assert!(!served(&live, &second), "{broken:?}");
+        assert!(checker.check().await.unwrap_err().is_invalid_input());
+    }
+    fs::remove_file(files.0.path().join("cert.pem")).unwrap();
+    look().await;
+    assert!(
+        checker
+            .check()
+            .await
+            .unwrap_err()
+            .message()
+            .contains("cannot be read")
+    );
+    // The one before, again: it is read anew.
+    files.write("cert.pem", &certificate.pem());
+    look().await;
+    checker.check().await.unwrap();
+    assert!(served(&live, &second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_vouches_for_clients_may_change_and_never_is_an_interval() {
+    let files = Files::new();
+    let authority = fs::read_to_string(files.0.path().join("ca.pem")).unwrap();
+    for (interval, changes) in [(Duration::from_secs(5), true), (Duration::ZERO, false)] {
+        files.write("ca.pem", &authority);
+        let options = TlsOptions {
+            reload_interval: interval,
+            ..files.with_ca("ca.pem")
+        };
+        let live = TlsFiles::new(options, &[]).load().await.unwrap();
+        let first = live.config();
+        files.write(
+            "ca.pem",
+            &fs::read_to_string(files.0.path().join("cert.pem")).unwrap(),
+        );
+        let followed = tokio::time::timeout(Duration::from_secs(11), live.follow()).await;
+        assert!(followed.is_err());
+        assert_eq!(served(&live, &first), changes);
+    }
 }

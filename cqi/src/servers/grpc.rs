@@ -3,7 +3,7 @@
 use cqi_core::{Error, Result};
 use cqi_grpc::{GrpcAuth, GrpcOptions, GrpcServer};
 
-use super::{closed, shutdown_grace, tls};
+use super::{closed, show_tls, shutdown_grace, tls};
 use crate::Cqi;
 
 /// The server for a program's services, with the health service and without others yet.
@@ -42,6 +42,7 @@ pub(crate) fn server(cqi: &Cqi) -> Result<GrpcServer> {
     let mut built = GrpcServer::new("grpc", options)?
         .observer(cqi.observer())
         .health(&cqi.health)?;
+    show_tls(cqi, built.tls_checker())?;
     if closed(cqi) {
         built = built.auth(GrpcAuth {
             verifier: cqi.verifier(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cqi_core::{Result, auth::AnyOf, config::Config};
 use cqi_http::{AuthOptions, CorsOptions, HttpOptions, HttpServer, Network, RateLimit, try_routes};
 
-use super::{closed, shutdown_grace, tls};
+use super::{closed, show_tls, shutdown_grace, tls};
 use crate::Cqi;
 
 /// The server for the service's own routes, if it has any, with the health probes.
@@ -19,6 +19,7 @@ pub(crate) fn public(cqi: &Cqi) -> Result<Option<HttpServer>> {
     };
     let routes = try_routes(|| routes.merge(cqi_http::probe_router(&cqi.health)))?;
     let server = HttpServer::new("http", routes, options)?.observer(cqi.observer());
+    show_tls(cqi, server.tls_checker())?;
     if !closed(cqi) {
         return Ok(Some(server));
     }

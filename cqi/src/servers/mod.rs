@@ -5,9 +5,14 @@ pub(crate) mod grpc;
 #[cfg(feature = "http")]
 pub(crate) mod http;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use cqi_core::{config::ServerConfig, tls::TlsOptions};
+use cqi_core::{
+    Result,
+    config::ServerConfig,
+    health::{CheckOptions, Checker},
+    tls::TlsOptions,
+};
 
 use crate::Cqi;
 
@@ -31,11 +36,25 @@ fn tls(server: &ServerConfig) -> Option<TlsOptions> {
         return None;
     }
     let mut tls = TlsOptions::new(&server.tls_certificate, &server.tls_key);
+    tls.reload_interval = server.tls_reload_interval;
     if !server.tls_client_ca.is_empty() {
         tls.client_ca = Some(server.tls_client_ca.as_str().into());
         tls.require_client = server.tls_require_client;
     }
     Some(tls)
+}
+
+/// Shows operators when a server's files of TLS cannot be used. It goes on with the older ones, so it stays in service.
+fn show_tls(cqi: &Cqi, checker: Option<impl Checker>) -> Result<()> {
+    let shown = CheckOptions {
+        required: false,
+        ready: false,
+        ..CheckOptions::default()
+    };
+    match checker {
+        Some(checker) => cqi.health.register(Arc::new(checker), shown),
+        None => Ok(()),
+    }
 }
 
 /// Whether callers must prove who they are: by a credential, or by a certificate where clients' ones are known.

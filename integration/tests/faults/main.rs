@@ -15,6 +15,7 @@ mod database;
 mod harness;
 mod kafka;
 mod liars;
+mod nats_cluster;
 mod quickstart;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, unused_imports)] // the other test program uses the rest of it

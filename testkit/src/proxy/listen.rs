@@ -18,7 +18,7 @@ use super::{
     Counts, connection,
     faults::{Faults, View},
 };
-use crate::fixture::port;
+use crate::fixture::free_address;
 
 /// A port that is either listened on, or held without listening, so that connections are refused and nobody else gets it.
 pub(super) struct Listener {
@@ -35,7 +35,7 @@ enum State {
 
 impl Listener {
     pub(super) fn new() -> io::Result<Self> {
-        let address = port::free()?;
+        let address = free_address()?;
         let state = State::Listening(hold(address)?.listen(1024)?);
         Ok(Self { address, state })
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cqi_core::tls::peer_identity;
+use cqi_core::tls::{LiveTls, peer_identity};
 use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     pub(super) options: Arc<GrpcOptions>,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<LiveTls>,
     /// All calls of the server.
     pub(super) calls: TaskTracker,
     pub(super) drain: CancellationToken,
@@ -50,7 +50,7 @@ pub(super) async fn serve(stream: TcpStream, remote: SocketAddr, shared: Shared)
     let Some(tls) = &shared.tls else {
         return run(stream, peer(None), &shared).await;
     };
-    let handshake = tls.accept(stream);
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
     // A shutdown need not wait for what is not yet a connection.
     let accepted = tokio::select! {
         accepted = timeout(shared.options.handshake_timeout, handshake) => accepted,

@@ -4,19 +4,19 @@ mod accept;
 mod activity;
 mod connection;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, future::pending, io, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use cqi_core::{
     Code, Error, Result,
     auth::Requirement,
-    health::Health,
+    health::{Checker, Health},
     name::check_name,
     observe::{Observer, Silent},
     service::{Lifecycle, Service},
+    tls::TlsFiles,
 };
-use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
-use tokio_rustls::TlsAcceptor;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::activity::Active;
@@ -36,6 +36,7 @@ use crate::{
 pub struct GrpcServer {
     name: String,
     options: Arc<GrpcOptions>,
+    files: Option<TlsFiles>,
     services: Services,
     auth: Option<GrpcAuth>,
     observer: Arc<dyn Observer>,
@@ -53,7 +54,9 @@ impl GrpcServer {
         let name = name.into();
         check_name(&name, "service")?;
         options.validate()?;
+        let files = options.tls.clone();
         Ok(Self {
+            files: files.map(|files| TlsFiles::new(files, &[b"h2"])),
             name,
             options: Arc::new(options),
             services: Services::default(),
@@ -133,6 +136,13 @@ impl GrpcServer {
         self
     }
 
+    /// Checks whether the files of TLS can be used as they are now, under the name of the server and `_tls`; `None` without
+    /// TLS. See [`TlsFiles::checker`].
+    pub fn tls_checker(&self) -> Option<impl Checker + use<>> {
+        let name = format!("{}_tls", self.name);
+        self.files.as_ref().map(|files| files.checker(&name))
+    }
+
     /// Cancelled when the server begins to drain: a handler with an endless stream ends it then, or holds up the
     /// shutdown until it is cut.
     pub fn draining(&self) -> CancellationToken {
@@ -189,7 +199,10 @@ impl Service for GrpcServer {
     }
 
     async fn run(mut self: Box<Self>, lifecycle: Lifecycle) -> Result<()> {
-        let tls = acceptor(&self.options).await?;
+        let tls = match &self.files {
+            Some(files) => Some(files.load().await?),
+            None => None,
+        };
         if self.listener.is_none() {
             self.bind().await?;
         }
@@ -201,23 +214,18 @@ impl Service for GrpcServer {
         let shared = Shared {
             stack: Arc::new(Stack::new(self.services, self.auth, self.observer, &self.options)),
             options: self.options,
-            tls,
+            tls: tls.clone(),
             calls: TaskTracker::new(),
             drain: self.drain,
         };
-        accept::serve(listener, shared, lifecycle).await
+        tokio::select! {
+            ended = accept::serve(listener, shared, lifecycle) => ended,
+            never = async { match &tls {
+                Some(tls) => tls.follow().await,
+                None => pending().await,
+            } } => match never {},
+        }
     }
-}
-
-async fn acceptor(options: &GrpcOptions) -> Result<Option<TlsAcceptor>> {
-    let Some(tls) = options.tls.clone() else {
-        return Ok(None);
-    };
-    // It reads files.
-    let config = spawn_blocking(move || tls.server_config(&[b"h2"]))
-        .await
-        .map_err(|error| Error::permanent("reading certificates").with_source(error))??;
-    Ok(Some(TlsAcceptor::from(config)))
 }
 
 /// Where a server listens. Cheap to clone.

@@ -3,14 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use cqi_core::{
-    Code, Error, Result,
-    auth::{AuthContext, Verifier, bearer, refused},
+    Code, Result,
+    auth::{AnyOf, AuthContext, Authenticator, Verifier, bearer, refused},
     secret::Secret,
 };
 use http::{HeaderMap, header::AUTHORIZATION};
-use tokio::time::timeout;
 
-use super::{Peer, failures::Failures, services::Method};
+use super::{Peer, services::Method};
 
 /// How callers prove who they are (ML-GRPC-8). All services are closed but those named in `open` (G-12).
 ///
@@ -35,9 +34,9 @@ pub struct GrpcAuth {
     pub open: Vec<String>,
     /// How long the verifier may take; then the answer is UNAVAILABLE. Default 5 s.
     pub timeout: Duration,
-    /// How many wrong credentials a minute from one client, an IPv4 address or the /64 of an IPv6 one, are answered with
-    /// UNAUTHENTICATED; further ones get RESOURCE_EXHAUSTED and the time to wait. Right ones are let in at any
-    /// time, so that nobody is kept out by others behind the same address. Default 30; 0 means no limit.
+    /// How many wrong credentials a minute of one client, an IPv4 address or the /64 of an IPv6 one, are answered with
+    /// UNAUTHENTICATED; further ones get RESOURCE_EXHAUSTED and the time to wait. The same number holds for one id
+    /// of keys made as `ID.SECRET`, see [`Authenticator::new`]. Default 30; 0 means no limit.
     pub failed_logins: u32,
 }
 
@@ -89,14 +88,16 @@ pub(super) struct Admitted {
 #[derive(Debug)]
 pub(super) struct Auth {
     options: Option<GrpcAuth>,
-    failures: Failures,
+    authenticator: Authenticator,
 }
 
 impl Auth {
     pub(super) fn new(options: Option<GrpcAuth>) -> Self {
+        let given = options.clone().unwrap_or_default();
+        let verifier = given.verifier.unwrap_or_else(|| Arc::new(AnyOf::new()));
         Self {
             options,
-            failures: Failures::default(),
+            authenticator: Authenticator::new(verifier, given.timeout, given.failed_logins),
         }
     }
 
@@ -131,15 +132,20 @@ impl Auth {
         };
         // Which one of several would count?
         let one = given.next().is_none().then_some(header);
-        let admitted = options.verify(one.and_then(|header| header.to_str().ok())).await;
-        if admitted.as_ref().is_err_and(Error::is_unauthorized)
-            && options.failed_logins > 0
-            && let Some(wait) = self.failures.count(peer.remote.ip(), options.failed_logins)
-        {
-            let error = Error::temporary("too many wrong credentials").with_code(Code::RateLimited);
-            return Err(error.with_retry_after(wait));
-        }
-        admitted
+        let credential = bearer(one.and_then(|header| header.to_str().ok()));
+        let admitted = self
+            .authenticator
+            .authenticate(peer.remote.ip(), credential)
+            .await;
+        let (caller, credential) = admitted.inspect_err(|error| {
+            if error.code() != Some(Code::RateLimited) && !error.is_unauthorized() {
+                tracing::warn!(error = %error.chain(), "credentials cannot be verified");
+            }
+        })?;
+        Ok(Admitted {
+            caller: Some(Arc::new(caller)),
+            credential: Some(credential),
+        })
     }
 }
 
@@ -147,27 +153,4 @@ impl GrpcAuth {
     fn is_open(&self, method: Option<&Method>) -> bool {
         method.is_some_and(|method| self.open.iter().any(|open| open == method.service()))
     }
-
-    async fn verify(&self, header: Option<&str>) -> Result<Admitted> {
-        let credential = bearer(header)?;
-        let verifier = self.verifier.as_ref().ok_or_else(refused)?;
-        match timeout(self.timeout, verifier.verify(&credential)).await {
-            Ok(Err(error)) if error.is_unauthorized() => {
-                tracing::debug!(error = %error.chain(), "credential refused");
-                Err(refused())
-            }
-            Ok(Err(error)) => Err(undecided(&error)),
-            Ok(caller) => Ok(Admitted {
-                caller: Some(Arc::new(caller?)),
-                credential: Some(credential),
-            }),
-            Err(_elapsed) => Err(undecided(&Error::timeout(self.timeout))),
-        }
-    }
-}
-
-/// Who cannot decide never allows.
-fn undecided(error: &Error) -> Error {
-    tracing::warn!(error = %error.chain(), "credentials cannot be verified");
-    Error::temporary("credentials cannot be verified now").with_code(Code::Unavailable)
 }

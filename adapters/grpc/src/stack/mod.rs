@@ -5,7 +5,6 @@
 mod auth;
 mod body;
 mod call;
-mod failures;
 mod messages;
 mod request_id;
 mod services;

@@ -189,6 +189,30 @@ async fn a_25_who_is_wrong_too_often_waits_and_the_right_key_opens_still() {
         .unwrap();
 }
 
+#[tokio::test]
+async fn a_25_an_id_that_was_wrong_too_often_waits_and_others_pass() {
+    let entries = ["billing.0123456789abcdef", "orders.0123456789abcdef"];
+    let keys = ApiKeys::parse(entries.map(Secret::from)).unwrap();
+    let mut auth = GrpcAuth::verifier(Arc::new(keys));
+    auth.failed_logins = 3;
+    let mut running = secured(auth).await;
+    for number in 0..1000 {
+        let wrong = format!("Bearer billing.{number}");
+        let status = running.client.unary(with(&wrong, note("", 0))).await.unwrap_err();
+        let expected = if number < 3 {
+            Code::Unauthenticated
+        } else {
+            Code::ResourceExhausted
+        };
+        assert_eq!(status.code(), expected);
+        assert_eq!(cqi_grpc::from_status(status).retry_after().is_some(), number >= 3);
+    }
+    let right = |id: &str| with(&format!("Bearer {id}.0123456789abcdef"), note("", 0));
+    let status = running.client.unary(right("billing")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "refused unasked");
+    running.client.unary(right("orders")).await.unwrap();
+}
+
 /// A verifier that knows one token, and otherwise hangs, fails or panics as it is told.
 #[derive(Debug)]
 struct Odd;
@@ -224,7 +248,7 @@ async fn a_26_who_cannot_verify_never_allows() {
             .unwrap_err();
         assert_eq!(
             (status.code(), status.message()),
-            (Code::Unavailable, "credentials cannot be verified now")
+            (Code::Unavailable, "the caller cannot be verified now")
         );
     }
     let status = running

@@ -1,11 +1,12 @@
 //! TLS, and clients known by their certificates.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
-use cqi_core::{auth::Requirement, service::ServiceHandle, tls::TlsOptions};
+use cqi_core::{auth::Requirement, health::Checker as _, service::ServiceHandle, tls::TlsOptions};
 use cqi_grpc::{GrpcAuth, GrpcChannel, GrpcClientOptions, GrpcClientTls, GrpcOptions};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::{
@@ -78,6 +79,30 @@ async fn ml_grpc_3_calls_go_over_tls_and_plain_text_does_not() {
         stranger.ask("who are you?").await.unwrap_err().code(),
         Code::Unavailable
     );
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_served_to_new_connections() {
+    let files = Files::new();
+    let mut options = files.server(false);
+    options.tls.as_mut().unwrap().reload_interval = Duration::from_millis(10);
+    let running = serve_with(options, |server| {
+        assert_eq!(server.tls_checker().unwrap().name(), "grpc_tls");
+        server
+    })
+    .await;
+    let mut old = files.client(&running, false).await;
+    old.ask("old").await.unwrap();
+    // Another authority and what it vouches for: only who trusts it is served.
+    let new = Files::new();
+    for name in ["localhost.pem", "localhost.key"] {
+        fs::rename(new.path(name), files.path(name)).unwrap();
+    }
+    let begun = Instant::now();
+    while new.client(&running, false).await.ask("new").await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "the old one is still served");
+    }
+    old.ask("old").await.unwrap();
 }
 
 #[tokio::test]

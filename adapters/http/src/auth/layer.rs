@@ -3,24 +3,23 @@
 use std::{
     convert::Infallible,
     fmt, mem,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{body::Body, extract::OriginalUri, response::Response};
 use cqi_core::{
-    Code, Error, Kind, Result,
-    auth::{AuthContext, Verifier, bearer, refused, with_auth_context},
+    Error, Result,
+    auth::{AuthContext, Authenticator, Verifier, bearer, refused, with_auth_context},
     request::Scope,
     secret::Secret,
 };
 use http::{Extensions, HeaderMap, Request, header::AUTHORIZATION};
-use tokio::time::timeout;
 use tower::{Layer, Service};
 
 use super::{AuthOptions, future::AuthFuture};
-use crate::{HttpError, layers::Limiter};
+use crate::client_ip::client_ip;
 
 /// Who the client of a TLS connection is, among the extensions of its requests.
 #[derive(Debug, Clone)]
@@ -56,19 +55,16 @@ pub(crate) struct PeerIdentity(pub(crate) Arc<AuthContext>);
 pub struct AuthLayer(Arc<Auth>);
 
 pub(super) struct Auth {
-    verifier: Arc<dyn Verifier>,
+    authenticator: Authenticator,
     open_paths: Box<[String]>,
     client_certificates: bool,
-    timeout: Duration,
-    failed_logins: Option<Limiter>,
 }
 
 /// What a request brings along.
 pub(super) enum Given {
-    Bearer(Secret),
+    /// What was in the header; an error for something in place of a credential.
+    Bearer(Result<Secret>),
     Certificate(Arc<AuthContext>),
-    /// Something in place of a credential.
-    Malformed,
     Nothing,
 }
 
@@ -83,11 +79,9 @@ impl AuthLayer {
             return Err(Error::invalid_input(faults.join("; ")));
         }
         Ok(Self(Arc::new(Auth {
-            verifier,
+            authenticator: Authenticator::new(verifier, options.timeout, options.failed_logins),
             open_paths: options.open_paths.as_slice().into(),
             client_certificates: options.client_certificates,
-            timeout: options.timeout,
-            failed_logins: options.failed_logins.map(Limiter::new).transpose()?,
         })))
     }
 }
@@ -95,7 +89,7 @@ impl AuthLayer {
 impl fmt::Debug for AuthLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthLayer")
-            .field("verifier", &self.0.verifier)
+            .field("authenticator", &self.0.authenticator)
             .field("open_paths", &self.0.open_paths)
             .finish_non_exhaustive()
     }
@@ -158,10 +152,7 @@ where
         let mut inner = self.inner.clone();
         mem::swap(&mut inner, &mut self.inner);
         AuthFuture::verifying(async move {
-            let (caller, credential) = match auth.verify(given).await {
-                Ok(verified) => verified,
-                Err(error) => return Err(auth.refuse(&error, request.extensions())),
-            };
+            let (caller, credential) = auth.verify(given, request.extensions()).await?;
             request.extensions_mut().insert(Arc::clone(&caller));
             let handled = async move { inner.call(request).await };
             let handled = with_auth_context(caller, handled);
@@ -196,18 +187,16 @@ impl Auth {
             (None, _) => return Given::Nothing,
             (Some(header), None) => header.clone(),
             // Which of them another reader took is not known.
-            (Some(_), Some(_)) => return Given::Malformed,
+            (Some(_), Some(_)) => return Given::Bearer(Err(refused())),
         };
-        match bearer(header.to_str().ok()) {
-            Ok(credential) => {
-                let mut header = header;
-                header.set_sensitive(true);
-                // So that a handler that logs its headers does not log this one.
-                headers.insert(AUTHORIZATION, header);
-                Given::Bearer(credential)
-            }
-            Err(_) => Given::Malformed,
+        let credential = bearer(header.to_str().ok());
+        if credential.is_ok() {
+            let mut header = header;
+            header.set_sensitive(true);
+            // So that a handler that logs its headers does not log this one.
+            headers.insert(AUTHORIZATION, header);
         }
+        Given::Bearer(credential)
     }
 
     fn certificate(&self, extensions: &Extensions) -> Given {
@@ -217,42 +206,19 @@ impl Auth {
         }
     }
 
-    async fn verify(&self, given: Given) -> Result<(Arc<AuthContext>, Option<Secret>)> {
+    async fn verify(
+        &self,
+        given: Given,
+        extensions: &Extensions,
+    ) -> Result<(Arc<AuthContext>, Option<Secret>)> {
         let credential = match given {
             Given::Certificate(caller) => return Ok((caller, None)),
             Given::Bearer(credential) => credential,
-            Given::Malformed | Given::Nothing => return Err(refused()),
+            Given::Nothing => return Err(refused()),
         };
-        let verified = timeout(self.timeout, self.verifier.verify(&credential)).await;
-        let caller =
-            verified.unwrap_or_else(|_| Err(Error::timeout(self.timeout).with_operation("auth.verify")))?;
+        // Without a server in front, in tests of a router, all are one client.
+        let address = client_ip(extensions).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let (caller, credential) = self.authenticator.authenticate(address, credential).await?;
         Ok((Arc::new(caller), Some(credential)))
-    }
-
-    /// What the client is told: one of three fixed answers, and how often it may try.
-    fn refuse(&self, error: &Error, extensions: &Extensions) -> HttpError {
-        match error.kind() {
-            Kind::Temporary => {
-                let delay = error.retry_after().unwrap_or(Duration::from_secs(1));
-                Error::temporary("the caller cannot be verified now")
-                    .with_source(error.clone())
-                    .with_retry_after(delay)
-                    .into()
-            }
-            Kind::Permanent => error.clone().into(),
-            _ if error.code() == Some(Code::PermissionDenied) => {
-                Error::unauthorized("the caller may not do this")
-                    .with_code(Code::PermissionDenied)
-                    .into()
-            }
-            _ => {
-                tracing::debug!(error = %error.chain(), "credential refused");
-                let limited = self
-                    .failed_logins
-                    .as_ref()
-                    .and_then(|limiter| limiter.take(extensions).err());
-                limited.unwrap_or_else(refused).into()
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{RateLimit, probes::PATHS};
+use crate::probes::PATHS;
 
 /// How a server authenticates its callers, beside the verifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +16,10 @@ pub struct AuthOptions {
     pub client_certificates: bool,
     /// How long the verifier may take; then the answer is 503. Default 5 s.
     pub timeout: Duration,
-    /// How many wrong credentials from one client are answered with 401; further ones get 429. Right ones are
-    /// let in at any time, so that nobody is kept out by others behind the same address. Default 30 a minute.
-    pub failed_logins: Option<RateLimit>,
+    /// How many wrong credentials a minute of one client are answered with 401; further ones get 429. The same number
+    /// holds for one id of keys made as `ID.SECRET`, see [`Authenticator::new`](cqi_core::auth::Authenticator::new).
+    /// Default 30; 0 means no limit.
+    pub failed_logins: u32,
 }
 
 impl Default for AuthOptions {
@@ -27,7 +28,7 @@ impl Default for AuthOptions {
             open_paths: PATHS.map(str::to_owned).into(),
             client_certificates: false,
             timeout: Duration::from_secs(5),
-            failed_logins: Some(RateLimit::per_minute(30)),
+            failed_logins: 30,
         }
     }
 }
@@ -45,9 +46,6 @@ impl AuthOptions {
         }
         if self.timeout.is_zero() {
             faults.push("auth.timeout must be above zero".to_owned());
-        }
-        if let Some(fault) = self.failed_logins.and_then(|limit| limit.fault()) {
-            faults.push(format!("auth.failed_logins {fault}"));
         }
         faults
     }

@@ -3,12 +3,14 @@
 mod check;
 pub(crate) mod compression;
 mod cors;
+mod idempotency;
 mod rate;
 mod security_headers;
 
 pub use self::{
     check::{Check, limit_rate, require},
     cors::CorsOptions,
+    idempotency::{Idempotency, IdempotencyOptions},
     rate::RateLimit,
     security_headers::SecurityHeaders,
 };

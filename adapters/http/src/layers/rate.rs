@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_25_no_more_clients_are_remembered_than_allowed() {
+    async fn no_more_clients_are_remembered_than_allowed() {
         let limiter = Limiter::new(RateLimit {
             max_clients: 2,
             ..RateLimit::per_second(1)

@@ -2,45 +2,26 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use cqi_core::{Code, Error, Result, peers::PerClient, service::Lifecycle};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
-use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection::{self, Shared, Streams};
-use crate::{HttpOptions, client_ip::Proxies};
+use crate::client_ip::Proxies;
 
 /// The pauses after a failed accept, when the process has no file descriptors left for example (F-NET-05).
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts until `lifecycle` asks to stop, then drains.
-pub(super) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    tls: Option<TlsAcceptor>,
-    options: Arc<HttpOptions>,
-    lifecycle: Lifecycle,
-) -> Result<()> {
-    let streams = Streams {
-        tasks: TaskTracker::new(),
-        cut: CancellationToken::new(),
-    };
+pub(super) async fn serve(listener: TcpListener, shared: Shared, lifecycle: Lifecycle) -> Result<()> {
+    let options = Arc::clone(&shared.options);
     // Ends the requests of HTTP/2 connections also when this future is dropped.
-    let _cut = streams.cut.clone().drop_guard();
+    let _cut = shared.streams.cut.clone().drop_guard();
     let mut connections = JoinSet::new();
-    let shared = Shared {
-        router,
-        builder: connection::builder(&options, streams.clone()),
-        options: Arc::clone(&options),
-        tls,
-        drain: CancellationToken::new(),
-    };
     let (per_client, proxies) = (PerClient::default(), Proxies::of(&options));
     let open = |connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr| {
         // Many clients share a proxy's address.
@@ -100,7 +81,7 @@ pub(super) async fn serve(
     }
     drop(listener);
     shared.drain.cancel();
-    finish(connections, streams, options.shutdown_grace).await
+    finish(connections, shared.streams, options.shutdown_grace).await
 }
 
 /// Waits for the connections to end, and cuts what is left after `grace`.

@@ -5,14 +5,19 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use futures::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
     time::Instant,
 };
 
@@ -34,6 +39,14 @@ pub(super) struct Activity {
     draining: AtomicU64,
     /// The beginning of the last head of HTTP/1 as it came, for what hyper does not show.
     head: Mutex<Vec<u8>>,
+    /// Whether a request asked for another protocol, so that the stream may become its handler's.
+    may_switch: AtomicBool,
+    /// Whether such a stream has to end, and who is to hear of it.
+    cut: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+    /// Told when the stream is dropped.
+    gone: Notify,
 }
 
 /// The most bytes of a head that are kept.
@@ -63,6 +76,11 @@ impl Activity {
             write_blocked: AtomicU64::new(0),
             draining: AtomicU64::new(0),
             head: Mutex::default(),
+            may_switch: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+            gone: Notify::new(),
         })
     }
 
@@ -134,6 +152,46 @@ impl Activity {
     }
 }
 
+/// What happens to a stream that goes on in another protocol: its handler has it then, and the connection's task waits.
+impl Activity {
+    pub(super) fn may_switch(&self) {
+        self.may_switch.store(true, Relaxed);
+    }
+
+    /// Waits until nobody has the stream any more.
+    pub(super) async fn gone(&self) {
+        self.gone.notified().await;
+    }
+
+    /// Ends the stream, whoever has it, as soon as this is dropped.
+    pub(super) fn cut_with(self: &Arc<Self>) -> Cut {
+        Cut(Arc::clone(self))
+    }
+
+    fn check(&self, waker: &AtomicWaker, context: &Context<'_>) -> io::Result<()> {
+        if !self.may_switch.load(Relaxed) {
+            return Ok(());
+        }
+        waker.register(context.waker());
+        if self.cut.load(Acquire) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+}
+
+/// See [`Activity::cut_with`].
+#[derive(Debug)]
+pub(super) struct Cut(Arc<Activity>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.0.cut.store(true, Release);
+        self.0.reader.wake();
+        self.0.writer.wake();
+    }
+}
+
 impl Activity {
     fn keep(&self, bytes: &[u8], first: bool) {
         let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,12 +248,19 @@ impl<T> Watched<T> {
     }
 }
 
+impl<T> Drop for Watched<T> {
+    fn drop(&mut self) {
+        self.activity.gone.notify_one();
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.activity.check(&self.activity.reader, context)?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         if let Some(new @ [_, ..]) = buffer.filled().get(before..) {
@@ -211,6 +276,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.activity.check(&self.activity.writer, context)?;
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.written(result)
     }
@@ -220,6 +286,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.check(&self.activity.writer, context)?;
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.written(result)
     }

@@ -11,13 +11,16 @@ use std::{
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::future::RouteFuture};
 use bytes::Bytes;
-use cqi_core::{auth::AuthContext, tls::peer_identity};
+use cqi_core::{
+    auth::AuthContext,
+    tls::{LiveTls, peer_identity},
+};
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+    server::conn::auto::{Builder, UpgradeableConnection},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -36,14 +39,37 @@ use crate::{HttpOptions, auth::PeerIdentity, stack::Ambiguous};
 pub(super) struct Shared {
     pub(super) router: Router,
     pub(super) builder: Builder<Streams>,
+    pub(super) streams: Streams,
     pub(super) options: Arc<HttpOptions>,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<LiveTls>,
     pub(super) drain: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn new(
+        router: Router,
+        options: Arc<HttpOptions>,
+        tls: Option<LiveTls>,
+        drain: CancellationToken,
+    ) -> Self {
+        let streams = Streams {
+            tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
+        };
+        Self {
+            router,
+            builder: builder(&options, streams.clone()),
+            streams,
+            options,
+            tls,
+            drain,
+        }
+    }
 }
 
 /// Serves one connection until the client, a limit or the drain ends it.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared) {
-    let Some(acceptor) = &shared.tls else {
+    let Some(tls) = &shared.tls else {
         return requests(stream, peer, None, shared).await;
     };
     // A silent client, and one that begins a handshake as the server ends, are let go (H-02).
@@ -51,7 +77,8 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared) {
         shared.drain.cancelled().await;
         sleep(LINGER).await;
     };
-    let handshake = timeout(shared.options.handshake_timeout, acceptor.accept(stream));
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let handshake = timeout(shared.options.handshake_timeout, handshake);
     let stream = tokio::select! {
         result = handshake => match result {
             Ok(Ok(stream)) => stream,
@@ -78,6 +105,7 @@ where
         ..
     } = shared;
     let activity = Activity::new();
+    let _cut = activity.cut_with();
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let requests = Requests {
         router,
@@ -85,11 +113,32 @@ where
         identity: identity.map(PeerIdentity),
         activity: Arc::clone(&activity),
     };
-    let mut connection = pin!(builder.serve_connection(io, requests));
+    let connection = builder.serve_connection_with_upgrades(io, requests);
+    match until_overdue(connection, peer, &options, &drain, &activity).await {
+        Some(Overdue::SlowHead) => tracing::debug!(%peer, "closed: no complete request in time"),
+        Some(Overdue::SlowReader) => tracing::debug!(%peer, "closed: client does not read"),
+        Some(Overdue::Idle) | None => {}
+    }
+    // One that went on in another protocol is a connection until its handler lets go of it.
+    activity.gone().await;
+}
+
+/// Serves requests until there are no more, or the connection is to be closed.
+async fn until_overdue<T>(
+    connection: UpgradeableConnection<'_, TokioIo<Watched<T>>, Requests, Streams>,
+    peer: SocketAddr,
+    options: &HttpOptions,
+    drain: &CancellationToken,
+    activity: &Activity,
+) -> Option<Overdue>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut connection = pin!(connection);
     let mut timer = pin!(sleep_until(Instant::now() + options.header_timeout));
     let mut asked = pin!(drain.cancelled());
     let (mut draining, mut told) = (false, false);
-    let overdue = poll_fn(|context| {
+    poll_fn(|context| {
         loop {
             if let Poll::Ready(result) = connection.as_mut().poll(context) {
                 if let Err(error) = result {
@@ -109,7 +158,7 @@ where
             told = true;
             connection.as_mut().graceful_shutdown();
         }
-        while let Some((deadline, why)) = activity.deadline(&options) {
+        while let Some((deadline, why)) = activity.deadline(options) {
             // A timer that fires early costs less than setting it anew after every request.
             if deadline < timer.deadline() {
                 timer.as_mut().reset(deadline);
@@ -122,16 +171,11 @@ where
         }
         Poll::Pending
     })
-    .await;
-    match overdue {
-        Some(Overdue::SlowHead) => tracing::debug!(%peer, "closed: no complete request in time"),
-        Some(Overdue::SlowReader) => tracing::debug!(%peer, "closed: client does not read"),
-        Some(Overdue::Idle) | None => {}
-    }
+    .await
 }
 
 /// hyper with every limit set. It has no timer for HTTP/1: [`Activity`] knows the same and allocates nothing.
-pub(super) fn builder(options: &HttpOptions, streams: Streams) -> Builder<Streams> {
+fn builder(options: &HttpOptions, streams: Streams) -> Builder<Streams> {
     let mut builder = Builder::new(streams);
     builder
         .http1()
@@ -198,6 +242,9 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         }
         // And a drain lets a connection have one last request.
         let close = chunked || self.activity.is_draining();
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            self.activity.may_switch();
+        }
         request.extensions_mut().insert(ConnectInfo(self.peer));
         if let Some(identity) = &self.identity {
             request.extensions_mut().insert(identity.clone());

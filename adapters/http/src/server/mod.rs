@@ -4,20 +4,21 @@ mod accept;
 mod activity;
 mod connection;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, future::pending, io, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use axum::Router;
 use cqi_core::{
     Code, Error, Result,
     auth::Verifier,
+    health::Checker,
     name::check_name,
     observe::{Observer, Silent},
     service::{Lifecycle, Service},
-    tls::TlsOptions,
+    tls::{LiveTls, TlsFiles},
 };
-use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
-use tokio_rustls::TlsAcceptor;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{AuthLayer, HttpOptions, Stack, layers::compression};
 
@@ -33,7 +34,9 @@ pub struct HttpServer {
     stack: Option<Arc<dyn Observer>>,
     auth: Option<AuthLayer>,
     listener: Option<TcpListener>,
-    acceptor: Option<TlsAcceptor>,
+    files: Option<TlsFiles>,
+    tls: Option<LiveTls>,
+    drain: CancellationToken,
     bound: watch::Sender<Option<SocketAddr>>,
 }
 
@@ -46,14 +49,17 @@ impl HttpServer {
         let name = name.into();
         check_name(&name, "service")?;
         options.validate()?;
+        let files = options.tls.clone();
         Ok(Self {
+            files: files.map(|files| TlsFiles::new(files, &[b"h2", b"http/1.1"])),
             name,
             router,
             options: Arc::new(options),
             stack: Some(Arc::new(Silent)),
             auth: None,
             listener: None,
-            acceptor: None,
+            tls: None,
+            drain: CancellationToken::new(),
             bound: watch::Sender::new(None),
         })
     }
@@ -74,10 +80,23 @@ impl HttpServer {
         Ok(self)
     }
 
+    /// Checks whether the files of TLS can be used as they are now, under the name of the server and `_tls`; `None` without
+    /// TLS. See [`TlsFiles::checker`].
+    pub fn tls_checker(&self) -> Option<impl Checker + use<>> {
+        let name = format!("{}_tls", self.name);
+        self.files.as_ref().map(|files| files.checker(&name))
+    }
+
     /// Leaves the standard stack away, for a router that has layers of its own.
     pub fn bare(mut self) -> Self {
         self.stack = None;
         self
+    }
+
+    /// Cancelled when the server begins to drain: a handler with an endless answer, or with a connection that went on in
+    /// another protocol (a WebSocket), ends it then, or holds up the shutdown until it is cut.
+    pub fn draining(&self) -> CancellationToken {
+        self.drain.clone()
     }
 
     /// Tells where the server listens, once it does.
@@ -92,7 +111,9 @@ impl HttpServer {
     /// `Permanent` with the address and what to do when the port is taken, `InvalidInput` when the host is unknown or a
     /// file of TLS breaks a rule.
     pub async fn bind(&mut self) -> Result<SocketAddr> {
-        self.acceptor = acceptor(self.options.tls.clone()).await?;
+        if let Some(files) = &self.files {
+            self.tls = Some(files.load().await?);
+        }
         let HttpOptions { host, port, .. } = &*self.options;
         let failed = |error: io::Error| {
             let address = format!("{host}:{port}");
@@ -114,18 +135,6 @@ impl HttpServer {
         self.bound.send_replace(Some(address));
         Ok(address)
     }
-}
-
-/// Reads the files of TLS, off the async threads.
-async fn acceptor(tls: Option<TlsOptions>) -> Result<Option<TlsAcceptor>> {
-    let Some(tls) = tls else {
-        return Ok(None);
-    };
-    let read = spawn_blocking(move || tls.server_config(&[b"h2", b"http/1.1"]));
-    let config = read
-        .await
-        .map_err(|_| Error::panicked("reading the files of TLS"))??;
-    Ok(Some(TlsAcceptor::from(config)))
 }
 
 impl fmt::Debug for HttpServer {
@@ -166,7 +175,15 @@ impl Service for HttpServer {
             (None, Some(auth)) => router.layer(auth),
             (None, None) => router,
         };
-        accept::serve(listener, router, self.acceptor, self.options, lifecycle).await
+        let tls = self.tls;
+        let shared = connection::Shared::new(router, self.options, tls.clone(), self.drain);
+        tokio::select! {
+            ended = accept::serve(listener, shared, lifecycle) => ended,
+            never = async { match &tls {
+                Some(tls) => tls.follow().await,
+                None => pending().await,
+            } } => match never {},
+        }
     }
 }
 

@@ -190,7 +190,7 @@ impl Exchange {
         self.counted = true;
         self.body = limits.admit(request, before).map_err(|error| {
             tracing::debug!(error = %error.error().chain(), "request refused");
-            error.response()
+            limits.refusal(&error)
         })?;
         (self.timeout, self.impatient) = limits.timeout(request);
         if self.timeout.is_zero() {

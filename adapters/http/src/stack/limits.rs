@@ -5,13 +5,14 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::{body::Body, response::Response};
 use cqi_core::{Code, Error, Result};
 use http::{Request, StatusCode, header};
 
 use super::{
     body::{self, BodyWatch},
     host,
+    upgrade::Upgrades,
 };
 use crate::{
     HttpError, HttpOptions,
@@ -31,6 +32,7 @@ pub(super) struct Limits {
     in_flight: AtomicUsize,
     proxies: Proxies,
     rate: Option<Limiter>,
+    upgrades: Upgrades,
 }
 
 /// Marks a request whose end two readers may see at different places.
@@ -48,6 +50,7 @@ impl Limits {
             in_flight: AtomicUsize::new(0),
             proxies: Proxies::of(options),
             rate: options.rate_limit.map(Limiter::new).transpose()?,
+            upgrades: Upgrades::new(&options.upgrades)?,
         })
     }
 
@@ -91,7 +94,17 @@ impl Limits {
         }
         host::check(request)?;
         self.check_headers(request)?;
+        self.upgrades.check(request)?;
         body::limit(request, self.max_body_bytes, self.body_timeout)
+    }
+
+    /// The answer to what was not admitted.
+    pub(super) fn refusal(&self, error: &HttpError) -> Response {
+        let mut response = error.response();
+        if response.status() == StatusCode::UPGRADE_REQUIRED {
+            self.upgrades.name(response.headers_mut());
+        }
+        response
     }
 
     fn check_headers(&self, request: &Request<Body>) -> Result<(), HttpError> {

@@ -7,6 +7,7 @@ mod host;
 mod limits;
 mod request_id;
 mod service;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use self::limits::Limits;
 pub(crate) use self::{
     limits::Ambiguous,
     request_id::{REQUEST_ID, header as id_header},
+    upgrade::Upgrades,
 };
 use crate::{
     HttpOptions,

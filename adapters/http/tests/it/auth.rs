@@ -15,10 +15,12 @@ use axum::{
 };
 use cqi_core::{
     Code, Error,
-    auth::{ApiKeys, AuthContext, AuthType, Requirement, Verifier, current, refused},
+    auth::{
+        ApiKeys, AuthContext, AuthType, Breaker, BreakerOptions, Requirement, Verifier, current, refused,
+    },
     secret::Secret,
 };
-use cqi_http::{AuthLayer, AuthOptions, Caller, HttpOptions, HttpServer, RateLimit, probe_router, require};
+use cqi_http::{AuthLayer, AuthOptions, Caller, HttpOptions, HttpServer, probe_router, require};
 
 use crate::support::{Answer, Client, SHORT, options, start};
 
@@ -80,7 +82,7 @@ async fn guarded(
     let verifier = Arc::new(Fake::default());
     let mut options = HttpOptions {
         auth: AuthOptions {
-            failed_logins: None,
+            failed_logins: 0,
             ..AuthOptions::default()
         },
         ..options()
@@ -282,8 +284,7 @@ async fn p_auth_2_what_a_known_caller_may_not_do_is_403() {
 
 #[tokio::test]
 async fn a_25_failed_logins_are_limited_by_source_and_right_ones_still_pass() {
-    let (mut client, _verifier, _handle) =
-        guarded(|options| options.auth.failed_logins = Some(RateLimit::per_minute(3))).await;
+    let (mut client, _verifier, _handle) = guarded(|options| options.auth.failed_logins = 3).await;
     for _ in 0..3 {
         is_refused(&client.get_with("/whoami", &bearer("wrong")).await, "at first");
     }
@@ -293,10 +294,53 @@ async fn a_25_failed_logins_are_limited_by_source_and_right_ones_still_pass() {
             .await;
         assert_eq!(answer.status, 429);
         let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-        assert!((1..=20).contains(&seconds), "{seconds}");
+        assert!((1..=60).contains(&seconds), "{seconds}");
     }
     assert_eq!(client.get_with("/whoami", &bearer("user")).await.status, 200);
     is_refused(&client.get("/whoami").await, "no credential is no failed login");
+}
+
+#[tokio::test]
+async fn a_25_an_id_that_was_wrong_too_often_is_refused_unasked() {
+    let (mut client, verifier, _handle) = guarded(|options| options.auth.failed_logins = 3).await;
+    for number in 0..1000 {
+        let credential = bearer(&format!("billing.wrong{number}"));
+        let answer = client.get_with("/whoami", &credential).await;
+        if number < 3 {
+            is_refused(&answer, "at first");
+        } else {
+            assert_eq!(answer.status, 429);
+            assert!(answer.header("retry-after").is_some());
+        }
+    }
+    assert_eq!(verifier.0.load(Ordering::SeqCst), 3);
+    assert_eq!(
+        client.get_with("/whoami", &bearer("user")).await.status,
+        200,
+        "another id"
+    );
+}
+
+#[tokio::test]
+async fn a_26_a_verifier_that_times_out_is_spared() {
+    let options = BreakerOptions {
+        timeout: SHORT,
+        failures: 2,
+        pause: Duration::from_secs(60),
+    };
+    let server = HttpServer::new("http", router(), crate::support::options()).unwrap();
+    let breaker = Breaker::new(Fake::default(), options).unwrap();
+    let (address, _handle) = start(server.auth(Arc::new(breaker)).unwrap()).await;
+    let mut client = Client::connect(address).await;
+    for _ in 0..2 {
+        assert_eq!(client.get_with("/whoami", &bearer("hang")).await.status, 503);
+    }
+    // It would let this one in, and nobody is let in unasked.
+    let answer = client.get_with("/whoami", &bearer("user")).await;
+    assert_eq!(answer.status, 503);
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    assert_eq!(client.get("/health").await.status, 200);
 }
 
 #[tokio::test]

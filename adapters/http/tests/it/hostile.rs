@@ -266,7 +266,7 @@ async fn h_14_exactly_one_well_formed_host() {
 }
 
 #[tokio::test]
-async fn h_17_expectations_and_upgrades() {
+async fn h_17_expectations() {
     let options = HttpOptions {
         body_timeout: SHORT,
         ..options()
@@ -281,13 +281,6 @@ async fn h_17_expectations_and_upgrades() {
     client.closed().await;
     let answer = ask(address, "GET / HTTP/1.1\r\nHost: a\r\nExpect: a-pony\r\n\r\n").await;
     assert_eq!(answer.status, 417);
-    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: unknown\r\n\r\n";
-    let answer = ask(address, upgrade).await;
-    assert_eq!(
-        (answer.status, answer.body.as_str()),
-        (200, "hello"),
-        "it is ignored"
-    );
 }
 
 #[tokio::test]

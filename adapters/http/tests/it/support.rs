@@ -127,6 +127,16 @@ impl Client {
         text.contains("HTTP/1.1").then_some(text)
     }
 
+    /// Reads exactly this.
+    pub(crate) async fn hears(&mut self, words: &str) {
+        let mut heard = vec![0; words.len()];
+        timeout(PATIENCE, self.0.read_exact(&mut heard))
+            .await
+            .expect("the server says nothing")
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), words);
+    }
+
     async fn more(&mut self, seen: &mut Vec<u8>) -> bool {
         let read = timeout(PATIENCE, self.0.read_buf(seen))
             .await

@@ -1,17 +1,22 @@
 //! TLS: handshakes, protocols, certificates of clients.
 
-use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
 use cqi_core::{
     auth::{AnyOf, AuthType},
+    health::Checker as _,
     policy::{Policy, Retry},
     service::ServiceHandle,
     tls::{ClientTlsOptions, TlsOptions},
 };
 use cqi_http::{AuthOptions, Caller, HttpClient, HttpClientOptions, HttpOptions, HttpServer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::PrivateKeyDer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
 use tempfile::TempDir;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -34,11 +39,37 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let server = server.signed_by(&key, &issuer).unwrap();
-        let files = tempfile::tempdir().unwrap();
-        fs::write(files.path().join("cert.pem"), server.pem()).unwrap();
-        fs::write(files.path().join("key.pem"), key.serialize_pem()).unwrap();
-        fs::write(files.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { files, issuer }
+        let authority = Self {
+            files: tempfile::tempdir().unwrap(),
+            issuer,
+        };
+        authority.write("cert.pem", &server.pem());
+        authority.write("key.pem", &key.serialize_pem());
+        authority.write("ca.pem", &authority.issuer.pem());
+        authority
+    }
+
+    /// Replaces a file at once, as whatever renews certificates should.
+    fn write(&self, name: &str, text: &str) {
+        let new = self.files.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.files.path().join(name)).unwrap();
+    }
+
+    /// A new certificate of the server's, in the place of the old one.
+    fn renew(&self) -> CertificateDer<'static> {
+        let key = KeyPair::generate().unwrap();
+        let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let server = server.signed_by(&key, &self.issuer).unwrap();
+        self.write("key.pem", &key.serialize_pem());
+        self.write("cert.pem", &server.pem());
+        server.der().clone()
+    }
+
+    /// The certificate that a new connection is shown.
+    async fn shown(&self, address: SocketAddr) -> CertificateDer<'static> {
+        let stream = self.connect(address, None, &[]).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
     }
 
     /// The certificate of the authority itself.
@@ -205,6 +236,43 @@ async fn ml_grpc_3_a_bad_file_is_a_failed_start_that_names_it() {
             .contains("ca.pem must hold a private key"),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_served_to_new_connections_and_a_broken_one_is_not() {
+    let authority = Authority::new();
+    let mut tls = authority.server();
+    tls.reload_interval = Duration::from_millis(10);
+    let options = HttpOptions {
+        tls: Some(tls),
+        ..options()
+    };
+    let server = HttpServer::new("http", router(), options).unwrap();
+    let checker = server.tls_checker().unwrap();
+    assert_eq!(checker.name(), "http_tls");
+    let (address, _handle) = start(server).await;
+    let mut old = Client::from(authority.connect(address, None, &[]).await.unwrap());
+    assert_eq!(old.get("/").await.body, "hello");
+
+    let new = authority.renew();
+    let begun = Instant::now();
+    while authority.shown(address).await != new {
+        assert!(begun.elapsed() < PATIENCE, "the old one is still served");
+    }
+    assert_eq!(old.get("/").await.body, "hello", "an open connection goes on");
+    while checker.check().await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", checker.check().await);
+        tokio::task::yield_now().await;
+    }
+
+    authority.write("cert.pem", "nonsense");
+    let begun = Instant::now();
+    while checker.check().await.is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "nobody is told");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(authority.shown(address).await, new);
+    assert_eq!(old.get("/").await.body, "hello");
 }
 
 #[tokio::test]

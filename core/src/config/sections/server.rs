@@ -46,6 +46,10 @@ pub struct ServerConfig {
     pub tls_client_ca: String,
     /// Whether every client must show a certificate. Default false.
     pub tls_require_client: bool,
+    /// How often the files of TLS are looked at; what has changed holds for new connections, and files that cannot be used
+    /// change nothing. 0 s means never. Default 60 s.
+    #[serde(with = "duration")]
+    pub tls_reload_interval: Duration,
     /// Web pages of these origins may call, for example `https://app.example.com`; `*` for all. Default none.
     pub cors_origins: Vec<String>,
     /// The proxies in front, as addresses or networks (`10.0.0.0/8`): what they say of the client is believed. Default
@@ -77,6 +81,7 @@ impl Default for ServerConfig {
             tls_key: String::new(),
             tls_client_ca: String::new(),
             tls_require_client: false,
+            tls_reload_interval: Duration::from_secs(60),
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             rate_limit: 0,
@@ -113,6 +118,7 @@ impl Validate for ServerConfig {
             "must be given together with tls_certificate",
         );
         let ca = !self.tls_client_ca.is_empty();
+        violations.max_duration("tls_reload_interval", self.tls_reload_interval);
         violations.rule("tls_client_ca", tls || !ca, "needs tls_certificate");
         violations.rule(
             "tls_require_client",

@@ -21,7 +21,7 @@ pub(crate) use self::{
     line::Line,
     load::{Load, afterwards, event, finish},
     log::{Log, Outcome},
-    stored::of_partitions,
+    stored::{of_partitions, of_stream},
     verify::Findings,
     worker::Worker,
 };

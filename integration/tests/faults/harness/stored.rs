@@ -21,7 +21,7 @@ impl Broker {
     /// The ids of all events of a topic in the order they are stored, on Kafka one partition after the other.
     pub(crate) async fn stored(self, url: &str, topic: &Topic) -> Vec<String> {
         match self {
-            Self::Nats => of_stream(url, topic).await,
+            Self::Nats => of_stream(url, topic).await.1,
             Self::Kafka => {
                 let (servers, topic) = (url.trim_start_matches("kafka://").to_owned(), topic.clone());
                 let records = spawn_blocking(move || of_partitions(&servers, topic.as_str())).await;
@@ -31,7 +31,8 @@ impl Broker {
     }
 }
 
-async fn of_stream(url: &str, topic: &Topic) -> Vec<String> {
+/// What one server of NATS has stored, and the name of the server, if it is one of a cluster: which one, it chooses.
+pub(crate) async fn of_stream(url: &str, topic: &Topic) -> (Option<String>, Vec<String>) {
     let client = async_nats::connect(url).await.unwrap();
     let stream = jetstream::new(client).get_stream("CQC_EVENTS").await.unwrap();
     let config = OrderedConfig {
@@ -39,7 +40,9 @@ async fn of_stream(url: &str, topic: &Topic) -> Vec<String> {
         ..OrderedConfig::default()
     };
     let consumer = stream.create_consumer(config).await.unwrap();
-    let mut pending = consumer.cached_info().num_pending;
+    let info = consumer.cached_info();
+    let reader = info.cluster.as_ref().and_then(|cluster| cluster.leader.clone());
+    let mut pending = info.num_pending;
     let mut messages = consumer.messages().await.unwrap();
     let mut ids = Vec::new();
     while pending > 0 {
@@ -52,7 +55,7 @@ async fn of_stream(url: &str, topic: &Topic) -> Vec<String> {
         let headers = message.headers.as_ref().unwrap();
         ids.push(headers.get("ce-id").unwrap().to_string());
     }
-    ids
+    (reader, ids)
 }
 
 /// One record of a Kafka topic.
