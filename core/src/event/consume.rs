@@ -36,7 +36,7 @@ use tracing::Instrument;
 pub use self::options::ConsumeOptions;
 use self::{feed::Feed, pace::Pace};
 use super::{
-    Acker, Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription, lock, middleware,
+    Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription, lock, middleware,
     settle::Settling,
 };
 use crate::{
@@ -68,9 +68,8 @@ impl Consumer {
         let options = self.options.clone();
         let shared = Arc::new(Shared {
             source: AsyncMutex::new(deliveries),
-            feed: Mutex::default(),
+            feed: Mutex::new(Feed::new(options.concurrency)),
             work: Notify::new(),
-            running: (0..options.concurrency).map(|_| Mutex::default()).collect(),
             // When one worker finds the end of the subscription, all stop.
             stop: stop.child_token(),
             stopping: AtomicBool::new(false),
@@ -78,8 +77,12 @@ impl Consumer {
             consumer: self,
         });
         let mut workers = JoinSet::new();
-        for slot in 0..options.concurrency {
-            workers.spawn(Arc::clone(&shared).work(slot));
+        for worker in 0..options.concurrency {
+            let shared = Arc::clone(&shared);
+            workers.spawn(async move {
+                shared.work(worker).await;
+                lock(&shared.feed).runs(worker, None);
+            });
         }
         let beat = options.ack_deadline / 3;
         let mut heartbeat = interval_at(Instant::now() + beat, beat);
@@ -131,8 +134,6 @@ struct Shared {
     feed: Mutex<Feed>,
     /// Told when the feed has work for another worker.
     work: Notify,
-    /// What each worker runs, so that the supervisor can keep its lease alive.
-    running: Vec<Mutex<Option<Arc<dyn Acker>>>>,
     stop: CancellationToken,
     /// Whether `stop` was seen: read once per message, where asking the token would take its lock.
     stopping: AtomicBool,
@@ -143,14 +144,14 @@ struct Shared {
 type Lead<'a> = Option<AsyncMutexGuard<'a, Box<dyn Deliveries>>>;
 
 impl Shared {
-    async fn work(self: Arc<Self>, slot: usize) {
+    async fn work(&self, worker: usize) {
         let mut stop = pin!(self.stop.cancelled());
         let mut failures = 0;
         let mut lead: Lead<'_> = None;
         while !self.stopping.load(Relaxed) {
-            let next = lock(&self.feed).pop();
+            let next = lock(&self.feed).pop(worker);
             if let Some(delivery) = next {
-                self.run(slot, delivery, &mut lead).await;
+                self.run(worker, delivery, &mut lead).await;
                 continue;
             }
             let mut source = match lead.take().map_or_else(|| self.source.try_lock(), Ok) {
@@ -206,14 +207,13 @@ impl Shared {
     }
 
     /// Runs one delivery and what waits behind it under the same key.
-    async fn run(&self, slot: usize, delivery: Delivery, lead: &mut Lead<'_>) {
+    async fn run(&self, worker: usize, delivery: Delivery, lead: &mut Lead<'_>) {
         let mut next = Some(delivery);
         while let Some(delivery) = next {
             if !self.pace.is_quick() {
                 self.call_in_others(lead);
             }
             let key = delivery.event().shared_key().map(Arc::clone);
-            *lock(&self.running[slot]) = Some(Arc::clone(delivery.acker()));
             let mut handled = pin!(self.handle(delivery));
             let started = self.pace.start();
             let at_once = poll_fn(|context| Poll::Ready(handled.as_mut().poll(context))).await;
@@ -222,8 +222,7 @@ impl Shared {
                 self.call_in_others(lead);
                 handled.await;
             }
-            *lock(&self.running[slot]) = None;
-            next = key.and_then(|key| lock(&self.feed).finish(&key));
+            next = key.and_then(|key| lock(&self.feed).finish(worker, &key));
             if self.stopping.load(Relaxed) {
                 if let Some(delivery) = next {
                     release(delivery).await;
@@ -300,8 +299,7 @@ impl Shared {
 
     /// Keeps the leases of everything held alive.
     async fn extend_all(&self, within: Duration) {
-        let mut ackers = lock(&self.feed).ackers();
-        ackers.extend(self.running.iter().filter_map(|running| lock(running).clone()));
+        let ackers = lock(&self.feed).ackers();
         let extended = timeout(within, join_all(ackers.iter().map(|acker| acker.extend()))).await;
         for error in extended.into_iter().flatten().filter_map(Result::err) {
             // FailedPrecondition is the ordinary race with a settlement.
@@ -321,11 +319,7 @@ impl Shared {
     async fn give_up(&self, workers: &mut JoinSet<()>) -> Error {
         // A handler that blocks its thread cannot be stopped; it must not stop the drain either.
         let _ = timeout(CLOSE_TIMEOUT, workers.shutdown()).await;
-        let held: Vec<_> = self
-            .running
-            .iter()
-            .filter_map(|running| lock(running).take())
-            .collect();
+        let held = lock(&self.feed).cut();
         let released = held.iter().map(|acker| acker.nack(Redelivery::Release));
         let _ = timeout(CLOSE_TIMEOUT, join_all(released)).await; // what fails comes back by its deadline
         Error::timeout(self.consumer.options.drain_timeout)

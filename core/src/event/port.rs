@@ -169,7 +169,8 @@ pub enum Redelivery {
     Release,
 }
 
-/// Settles one delivery. Used through [`Delivery`], which makes settling twice impossible.
+/// Settles one delivery. Used through [`Delivery`], which makes settling twice impossible, and which calls a method only
+/// when it is awaited: an implementation may settle at the call.
 ///
 /// Every method is cancel-safe in the sense that the delivery is then either settled or comes back.
 #[async_trait]

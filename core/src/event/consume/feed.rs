@@ -1,4 +1,4 @@
-//! What has been fetched and not yet started, with at most one event of a key running.
+//! What has been fetched: what waits, and what runs, with at most one event of a key running.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,9 +13,19 @@ pub(super) struct Feed {
     ready: VecDeque<Delivery>,
     /// Keys that are ready or running, with the deliveries that wait behind them.
     busy: HashMap<Arc<str>, VecDeque<Delivery>, foldhash::fast::RandomState>,
+    /// What each worker runs.
+    running: Vec<Option<Arc<dyn Acker>>>,
 }
 
 impl Feed {
+    /// An empty feed for so many workers.
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            running: vec![None; workers],
+            ..Self::default()
+        }
+    }
+
     /// Adds a batch. Returns how many deliveries are ready to run.
     pub(super) fn push(&mut self, batch: Vec<Delivery>) -> usize {
         for delivery in batch {
@@ -34,32 +44,47 @@ impl Feed {
         self.ready.len()
     }
 
-    /// Takes a delivery to run. Its key is busy until [`Feed::finish`].
-    pub(super) fn pop(&mut self) -> Option<Delivery> {
-        self.ready.pop_front()
+    /// The worker, which has ended what it ran, takes a delivery to run. Its key is busy until [`Feed::finish`].
+    pub(super) fn pop(&mut self, worker: usize) -> Option<Delivery> {
+        let next = self.ready.pop_front();
+        self.runs(worker, next.as_ref());
+        next
     }
 
-    /// The running event of `key` has ended: the next one of that key, if any, which is then running.
-    pub(super) fn finish(&mut self, key: &Arc<str>) -> Option<Delivery> {
+    /// The worker has ended an event of `key`: the next one of that key, if any, which it then runs.
+    pub(super) fn finish(&mut self, worker: usize, key: &Arc<str>) -> Option<Delivery> {
         let next = self.busy.get_mut(key).and_then(VecDeque::pop_front);
         if next.is_none() {
             self.busy.remove(key);
         }
+        self.runs(worker, next.as_ref());
         next
+    }
+
+    /// The worker runs this, or nothing.
+    pub(super) fn runs(&mut self, worker: usize, delivery: Option<&Delivery>) {
+        self.running[worker] = delivery.map(|delivery| Arc::clone(delivery.acker()));
     }
 
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// The handles of everything that waits.
+    /// The handles of everything that waits or runs.
     pub(super) fn ackers(&self) -> Vec<Arc<dyn Acker>> {
         let waiting = self.busy.values().flatten();
         self.ready
             .iter()
             .chain(waiting)
-            .map(|delivery| Arc::clone(delivery.acker()))
+            .map(Delivery::acker)
+            .chain(self.running.iter().flatten())
+            .map(Arc::clone)
             .collect()
+    }
+
+    /// The handles of what runs, whose workers were stopped.
+    pub(super) fn cut(&mut self) -> Vec<Arc<dyn Acker>> {
+        self.running.iter_mut().filter_map(Option::take).collect()
     }
 
     /// Everything that waits, to be handed back.

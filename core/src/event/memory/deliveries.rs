@@ -1,8 +1,15 @@
 //! A member of a group, and the handle that settles what it was given.
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use futures::future::{BoxFuture, ready};
 use tokio::{
     task::yield_now,
     time::{Sleep, sleep},
@@ -26,6 +33,8 @@ pub(super) struct MemoryDeliveries {
     /// When to look again at the latest, kept between calls: setting a timer anew for each event would cost more than
     /// the event.
     look_again: Pin<Box<Sleep>>,
+    /// Whether the last batch had more than one event.
+    burst: bool,
 }
 
 impl MemoryDeliveries {
@@ -35,6 +44,7 @@ impl MemoryDeliveries {
             ack_deadline,
             bus,
             look_again: Box::pin(sleep(ack_deadline)),
+            burst: false,
         }
     }
 }
@@ -50,13 +60,16 @@ impl Deliveries for MemoryDeliveries {
             }
             let (batch, look_again) = GroupState::take(&self.group, max.max(1), self.ack_deadline);
             if !batch.is_empty() {
+                self.burst = batch.len() > 1;
                 return Some(Ok(batch));
             }
             let watch = match &mut watch {
                 Some(watch) => watch,
                 none => {
-                    // A publisher that is about to run is cheaper to let run now than to be woken by.
-                    yield_now().await;
+                    // After a burst, a publisher that is about to run is cheaper to let run now than to be woken by.
+                    if self.burst {
+                        yield_now().await;
+                    }
                     let watch = none.insert(self.group.watch());
                     // Publishers wake only those who wait, so what came before this one did is looked for once more.
                     if self.group.has_events() {
@@ -116,8 +129,15 @@ impl fmt::Debug for MemoryAcker {
 
 #[async_trait]
 impl Acker for MemoryAcker {
-    async fn ack(&self) -> Result<()> {
-        self.group.ack(self.slot, self.number)
+    fn ack<'a, 'b>(&'a self) -> BoxFuture<'b, Result<()>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        match self.group.ack(self.slot, self.number) {
+            Ok(()) => Box::pin(Acked),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     async fn nack(&self, redelivery: Redelivery) -> Result<()> {
@@ -126,5 +146,16 @@ impl Acker for MemoryAcker {
 
     async fn extend(&self) -> Result<()> {
         self.group.extend(self.slot, self.number, self.ack_deadline)
+    }
+}
+
+/// What is settled already. Its box takes no memory, which is why the lease is settled at the call.
+struct Acked;
+
+impl Future for Acked {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

@@ -112,9 +112,14 @@ impl GroupState {
 
     /// Wakes one member if any waits: there is an event to read. Members look once more after they have begun to wait.
     pub(super) fn wake_waiting(&self) {
-        if self.waiting.load(SeqCst) > 0 {
+        if self.is_watched() {
             self.wake();
         }
+    }
+
+    /// Whether any member waits.
+    pub(super) fn is_watched(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
     }
 
     /// Whether there is anything to take.

@@ -96,10 +96,12 @@ impl Log {
         }
         state.bytes += size;
         state.events.push_back((event, size));
-        let groups = Arc::clone(&state.groups);
-        drop(state); // or the woken ones would wait for it
-        for group in &*groups {
-            group.wake_waiting();
+        if state.groups.iter().any(|group| group.is_watched()) {
+            let groups = Arc::clone(&state.groups);
+            drop(state); // or the woken ones would wait for it
+            for group in &*groups {
+                group.wake_waiting();
+            }
         }
         Ok(())
     }

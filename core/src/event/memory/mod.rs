@@ -130,23 +130,20 @@ impl MemoryBus {
         )
     }
 
-    fn log(&self, topic: &Topic) -> Option<Arc<Log>> {
-        self.0
-            .topics
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(topic)
-            .map(Arc::clone)
+    /// Appends the event to the log of its topic; gives it and the log back when there is no room.
+    fn append(&self, event: Event) -> Result<(), (Event, Arc<Log>)> {
+        let topics = self.0.topics.read().unwrap_or_else(PoisonError::into_inner);
+        match topics.get(event.topic()) {
+            Some(log) => log.append(event).map_err(|event| (event, Arc::clone(log))),
+            None => Ok(()),
+        }
     }
 
     /// Publishes one event, waiting for room until `until`, which is set at the first wait.
     async fn publish_until(&self, event: Event, until: &mut Option<Instant>) -> Result<()> {
         self.check_open()?;
         self.check_size(&event)?;
-        let Some(log) = self.log(event.topic()) else {
-            return Ok(());
-        };
-        let Err(event) = log.append(event) else {
+        let Err((event, log)) = self.append(event) else {
             return Ok(());
         };
         let topic = event.topic().clone();

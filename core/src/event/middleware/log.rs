@@ -26,10 +26,12 @@ pub(in crate::event) async fn log<F>(message: Message, next: impl FnOnce(Message
 where
     F: Future<Output = Result<()>>,
 {
-    let (event, attempt) = (message.event.clone(), message.attempt);
-    let started = tracing::enabled!(tracing::Level::WARN).then(Instant::now);
+    if !tracing::enabled!(tracing::Level::WARN) {
+        return next(message).await;
+    }
+    let (event, attempt, started) = (message.event.clone(), message.attempt, Instant::now());
     let result = next(message).await;
-    let duration_ms = started.map(|started| started.elapsed().as_secs_f64() * 1e3);
+    let duration_ms = started.elapsed().as_secs_f64() * 1e3;
     let (topic, bytes) = (event.topic().as_str(), event.payload().len());
     match &result {
         Ok(()) => tracing::debug!(topic, bytes, attempt, duration_ms, "event handled"),

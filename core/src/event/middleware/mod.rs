@@ -32,9 +32,11 @@ use crate::observe::Observer;
 
 /// The standard layers inside the span, in one: as `Measure` and `Log` around each other, without a box for each.
 pub(super) fn standard(route: Route, observer: Option<Arc<dyn Observer>>) -> Route {
+    let inner = Arc::new((route, observer));
     Route::from_fn(move |message| {
-        let (route, observer) = (route.clone(), observer.clone());
+        let inner = Arc::clone(&inner);
         async move {
+            let (route, observer) = &*inner;
             let handle = |message| log::log(message, |message| route.handle(message));
             match observer.as_deref() {
                 Some(observer) => measure::measure(observer, message, handle).await,

@@ -139,7 +139,7 @@ fn targets(report: &mut Report, shape: Shape, size: usize) {
     }
     if matches!(shape.name, "1x1" | "1x4") {
         let case = format!("{} p99", shape.name);
-        report.target(&case, size, "us", Target::AtMost(3.0, "tokio-mpsc+ack"));
+        report.target(&case, size, "us", Target::AtMost(3.0, "tokio-mpsc"));
     }
 }
 

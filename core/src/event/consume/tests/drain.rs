@@ -1,0 +1,96 @@
+//! How a subscription ends, and how handlers that do not are cut.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn drain_finishes_what_runs_and_hands_back_the_rest_without_counting() {
+    let bus: Arc<dyn EventBus> = Arc::new(MemoryBus::default());
+    let (started, mut begun) = mpsc::channel(100);
+    let router = Router::new().on(topic(), move |_: Number| {
+        let started = started.clone();
+        async move {
+            started.send(()).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(())
+        }
+    });
+    let running = Running::start_on(
+        Arc::clone(&bus),
+        router,
+        ConsumeOptions::default().with_concurrency(10),
+    )
+    .await;
+    for number in 0..25 {
+        running.send(number, None).await;
+    }
+    for _ in 0..10 {
+        begun.recv().await.unwrap();
+    }
+    running.stop().await.unwrap();
+    let mut rest = bus
+        .subscribe(Subscription::new(topic(), Group::parse("g").unwrap()))
+        .await
+        .unwrap();
+    let rest = rest.next(100).await.unwrap().unwrap();
+    assert_eq!(rest.len(), 15);
+    assert!(rest.iter().all(|delivery| delivery.attempt() == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_over_the_drain_timeout_are_cut_named_and_redelivered_uncounted() {
+    let bus: Arc<dyn EventBus> = Arc::new(MemoryBus::default());
+    let (started, mut begun) = mpsc::channel(1);
+    let router = Router::new().on(topic(), move |_: Number| {
+        let started = started.clone();
+        async move {
+            started.send(()).await.unwrap();
+            std::future::pending().await
+        }
+    });
+    let options = ConsumeOptions::default().with_drain_timeout(Duration::from_secs(3));
+    let running = Running::start_on(Arc::clone(&bus), router, options).await;
+    running.send(1, None).await;
+    begun.recv().await.unwrap();
+    let error = running.stop().await.unwrap_err();
+    assert!(error.to_string().contains("handlers_cut=1"), "{error}");
+    let mut rest = bus
+        .subscribe(Subscription::new(topic(), Group::parse("g").unwrap()))
+        .await
+        .unwrap();
+    let rest = rest.next(1).await.unwrap().unwrap().remove(0);
+    assert_eq!(rest.attempt(), 1);
+    rest.ack().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_closed_under_a_subscription_ends_it_with_an_error() {
+    let (router, _calls) = reporting(|_, _| Ok(()));
+    let running = Running::start(router, ConsumeOptions::default()).await;
+    running.bus.close().await.unwrap();
+    let error = running.task.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(crate::Code::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_hangs_is_cut_and_its_key_goes_on() {
+    let (done, mut all) = mpsc::channel(10);
+    let router = Router::new().on(topic(), move |number: Number| {
+        let done = done.clone();
+        async move {
+            if number.0 == 1 && number.attempt() == 1 {
+                std::future::pending::<()>().await;
+            }
+            done.send((number.0, number.attempt())).await.unwrap();
+            Ok(())
+        }
+    });
+    let options = ConsumeOptions::default().with_handler_timeout(Duration::from_secs(60));
+    let running = Running::start(router, options).await;
+    running.send(1, Some("k")).await;
+    running.send(2, Some("k")).await;
+    assert_eq!(
+        [all.recv().await.unwrap(), all.recv().await.unwrap()],
+        [(1, 2), (2, 1)]
+    );
+    running.stop().await.unwrap();
+}
