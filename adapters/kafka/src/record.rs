@@ -41,18 +41,40 @@ pub(crate) fn event(topic: &Topic, record: &BorrowedMessage<'_>) -> Event {
         .headers()
         .into_iter()
         .flat_map(|all| (0..all.count()).filter_map(|at| text(all, at)));
-    envelope::read(Prefix::Underscore, topic.clone(), payload, texts, || {
-        let key = record.key().and_then(|key| std::str::from_utf8(key).ok());
-        Fallback {
-            id: position_id(topic, record.partition(), record.offset()),
-            time: record
-                .timestamp()
-                .to_millis()
-                .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-                .unwrap_or(Timestamp::UNIX_EPOCH),
-            key: key.map(Arc::from),
-        }
-    })
+    envelope::read(
+        Prefix::Underscore,
+        topic.clone(),
+        payload,
+        texts,
+        &Position(topic, record),
+    )
+}
+
+/// What the record's position tells.
+struct Position<'a>(&'a Topic, &'a BorrowedMessage<'a>);
+
+impl Fallback for Position<'_> {
+    /// An id that is the same for every delivery of the record.
+    fn id(&self) -> EventId {
+        let Self(topic, record) = self;
+        let kind = topic.event_type();
+        // An id has at most 128 bytes; the end of a long topic name tells more than its beginning.
+        let kind = &kind[kind.len().saturating_sub(90)..];
+        let id = format!("{kind}-{}-{}", record.partition(), record.offset());
+        EventId::parse(&id).unwrap_or_default()
+    }
+
+    fn time(&self) -> Timestamp {
+        let millis = self.1.timestamp().to_millis();
+        millis
+            .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    fn key(&self) -> Option<Arc<str>> {
+        let key = std::str::from_utf8(self.1.key()?).ok()?;
+        Some(Arc::from(key))
+    }
 }
 
 /// One header, if name and value are text.
@@ -60,12 +82,4 @@ fn text(headers: &BorrowedHeaders, at: usize) -> Option<(&str, &str)> {
     // The client panics on a name that is not UTF-8, which any foreign producer may write.
     let header = catch_unwind(AssertUnwindSafe(|| headers.get(at))).ok()?;
     Some((header.key, std::str::from_utf8(header.value?).ok()?))
-}
-
-/// An id that is the same for every delivery of one record.
-fn position_id(topic: &Topic, partition: i32, offset: i64) -> EventId {
-    let kind = topic.event_type();
-    // An id has at most 128 bytes; the end of a long topic name tells more than its beginning.
-    let kind = &kind[kind.len().saturating_sub(90)..];
-    EventId::parse(&format!("{kind}-{partition}-{offset}")).unwrap_or_default()
 }

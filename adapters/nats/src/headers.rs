@@ -59,18 +59,15 @@ fn deduplication_id(event: &Event) -> String {
 }
 
 /// Every header that may mean something to an event, its value decoded.
-pub(crate) fn read(headers: &HeaderMap) -> Vec<(&str, Cow<'_, str>)> {
-    headers
-        .iter()
-        .filter_map(|(name, values)| {
-            let name: &str = name.as_ref();
-            let value = values.last()?.as_str();
-            let own = name
-                .get(..5)
-                .is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
-            (!own).then(|| (name, decode(value).unwrap_or(Cow::Borrowed(value))))
-        })
-        .collect()
+pub(crate) fn read(headers: &HeaderMap) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    headers.iter().filter_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        let value = values.last()?.as_str();
+        let own = name
+            .get(..5)
+            .is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
+        (!own).then(|| (name, decode(value).unwrap_or(Cow::Borrowed(value))))
+    })
 }
 
 fn encode(value: &str, strict: bool) -> Cow<'_, str> {

@@ -226,12 +226,14 @@ impl Inbox {
     /// What the server says is wrong with the consumer. The inbox is then of no more use.
     pub(crate) fn read(&mut self, context: &mut Context<'_>, since: Instant) -> Result<bool> {
         let before = self.buffer.len();
+        let mut heard = None;
         loop {
             match Pin::new(&mut self.subscriber).poll_next(context) {
                 Poll::Pending => return Ok(self.buffer.len() > before),
                 Poll::Ready(None) => return Err(Error::closed("event bus")),
                 Poll::Ready(Some(message)) => {
-                    self.heard = Instant::now();
+                    // What is here already came at about the same time.
+                    self.heard = *heard.get_or_insert_with(Instant::now);
                     self.received += 1;
                     match message.status {
                         None => self.hold(message, since),

@@ -1,6 +1,6 @@
 //! A JetStream message as an event.
 
-use async_nats::Message;
+use async_nats::{HeaderMap, Message};
 use cqi_core::{
     event::{
         Event, EventId,
@@ -48,21 +48,35 @@ impl Place {
 /// The event of a message; any message is one.
 pub(crate) fn event(message: Message, topic: Topic, stream: &str, place: Place) -> Event {
     let Message { headers, payload, .. } = message;
-    let values = headers.as_ref().map(headers::read).unwrap_or_default();
-    let foreign_id = || {
-        let given = headers.as_ref()?.get_last(async_nats::header::NATS_MESSAGE_ID)?;
-        EventId::parse(given.as_str()).ok()
+    let values = headers.iter().flat_map(headers::read);
+    let fallback = Stored {
+        headers: headers.as_ref(),
+        stream,
+        place,
     };
-    // The same for every delivery of this message.
-    let fallback = || Fallback {
-        id: foreign_id()
-            .or_else(|| EventId::parse(&format!("{stream}-{}", place.sequence)).ok())
-            .unwrap_or_default(),
-        time: Timestamp::from_nanosecond(place.stored_at.into()).unwrap_or_default(),
-        key: None,
-    };
-    let values = values.iter().map(|(name, value)| (*name, value.as_ref()));
-    envelope::read(Prefix::Dash, topic, payload, values, fallback)
+    envelope::read(Prefix::Dash, topic, payload, values, &fallback)
+}
+
+/// What the stream tells of a message, the same for every delivery of it.
+struct Stored<'a> {
+    headers: Option<&'a HeaderMap>,
+    stream: &'a str,
+    place: Place,
+}
+
+impl Fallback for Stored<'_> {
+    fn id(&self) -> EventId {
+        let given = || {
+            let given = self.headers?.get_last(async_nats::header::NATS_MESSAGE_ID)?;
+            EventId::parse(given.as_str()).ok()
+        };
+        let place = || EventId::parse(&format!("{}-{}", self.stream, self.place.sequence)).ok();
+        given().or_else(place).unwrap_or_default()
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::from_nanosecond(self.place.stored_at.into()).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{fmt::Write as _, str::FromStr as _, sync::Arc};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Event, EventId};
+use super::{Event, EventId, event::DEFAULT_CONTENT_TYPE};
 use crate::name::Topic;
 
 /// What a source that is not known reads as; the specification wants one that is not empty.
@@ -47,19 +47,21 @@ impl Attribute {
     ];
 }
 
-/// What an event is given that came without an envelope, from a producer of another kind.
+/// What an event is given that came without an envelope, from a producer of another kind. Asked for only what is missing.
 ///
 /// It must be the same for every delivery of the same message, so that duplicates stay recognisable: make the id of the
 /// message's position.
-#[allow(clippy::exhaustive_structs)]
-#[derive(Debug, Clone)]
-pub struct Fallback {
+pub trait Fallback {
     /// For a missing or malformed id.
-    pub id: EventId,
+    fn id(&self) -> EventId;
+
     /// For a missing or malformed time: when the broker took the message.
-    pub time: Timestamp,
-    /// For a missing partition key: the broker's own key of the message.
-    pub key: Option<Arc<str>>,
+    fn time(&self) -> Timestamp;
+
+    /// For a missing partition key: the broker's own key of the message, if it has keys.
+    fn key(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// Calls `header` for each header `event` travels with: the envelope, `content-type`, then the event's own headers.
@@ -102,27 +104,29 @@ pub fn write(event: &Event, prefix: Prefix, mut header: impl FnMut(&str, &str)) 
 ///
 /// It never fails: a message of a foreign producer is an event too, which its handler may find undecodable. What is
 /// missing or malformed comes from `fallback`; headers that break [`Headers`](super::Headers)' rules are left out.
-pub fn read<'a>(
+pub fn read<'a, V: AsRef<str>>(
     prefix: Prefix,
     topic: Topic,
     payload: Bytes,
-    headers: impl IntoIterator<Item = (&'a str, &'a str)>,
-    fallback: impl FnOnce() -> Fallback,
+    headers: impl IntoIterator<Item = (&'a str, V)>,
+    fallback: &impl Fallback,
 ) -> Event {
-    let (mut id, mut time, mut key, mut source) = (None, None, None, None);
+    let (mut id, mut time, mut key, mut source) = (None, None, None::<Arc<str>>, None);
     let mut event = Event::builder(topic).payload(payload);
     let mut own = super::Headers::new();
     for (name, value) in headers {
+        let value = value.as_ref();
         match known(prefix, name) {
             Some(Attribute::Id) => id = EventId::parse(value).ok(),
             Some(Attribute::Time) => time = Timestamp::from_str(value).ok(),
             Some(Attribute::Key) => key = Some(Arc::from(value)),
             Some(Attribute::Source) => {
-                source = Some(value).filter(|value| *value != NO_SOURCE && is_plain(value))
+                let told = value != NO_SOURCE && is_plain(value);
+                source = told.then(|| Arc::from(value));
             }
             Some(Attribute::Version | Attribute::Type) => {}
             None if name.eq_ignore_ascii_case("content-type") => {
-                if is_plain(value) {
+                if value != DEFAULT_CONTENT_TYPE && is_plain(value) {
                     event = event.content_type(value);
                 }
             }
@@ -133,18 +137,17 @@ pub fn read<'a>(
             }
         }
     }
-    if id.is_none() || time.is_none() || key.is_none() {
-        let fallback = fallback();
-        id = id.or(Some(fallback.id));
-        time = time.or(Some(fallback.time));
-        key = key.or(fallback.key);
-    }
-    event.received(id, time, key, source.map(Arc::from), own)
+    let id = id.unwrap_or_else(|| fallback.id());
+    let time = time.unwrap_or_else(|| fallback.time());
+    let key = key.or_else(|| fallback.key());
+    event.received(id, time, key, source, own)
 }
 
 /// What comes from outside must not carry line breaks to wherever it is written next (B-07).
 fn is_plain(value: &str) -> bool {
-    !value.contains(char::is_control)
+    // Text of ASCII, which is the rule, needs no decoding.
+    let ascii = |b: &u8| (b' '..0x7f).contains(b);
+    value.as_bytes().iter().all(ascii) || !value.contains(char::is_control)
 }
 
 fn known(prefix: Prefix, name: &str) -> Option<Attribute> {
@@ -180,15 +183,23 @@ mod tests {
         all
     }
 
+    struct Seventh;
+
+    impl Fallback for Seventh {
+        fn id(&self) -> EventId {
+            EventId::parse("stream-7").unwrap()
+        }
+
+        fn time(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+    }
+
     fn back(prefix: Prefix, headers: &[(String, String)]) -> Event {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
-        read(prefix, topic(), Bytes::from_static(b"x"), headers, || Fallback {
-            id: EventId::parse("stream-7").unwrap(),
-            time: Timestamp::UNIX_EPOCH,
-            key: None,
-        })
+        read(prefix, topic(), Bytes::from_static(b"x"), headers, &Seventh)
     }
 
     #[test]

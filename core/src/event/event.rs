@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use super::{EventId, Headers, Payload, header};
 use crate::{Error, Result, name::Topic, secret::Secret};
 
+/// The media type of a payload of which nothing is known.
+pub(super) const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 /// The longest key, in bytes.
 const MAX_KEY: usize = 512;
 
@@ -31,7 +33,8 @@ struct Inner {
     key: Option<Arc<str>>,
     time: Timestamp,
     source: Option<Arc<str>>,
-    content_type: Arc<str>,
+    /// None: [`DEFAULT_CONTENT_TYPE`], so that a plain event has no text of its own.
+    content_type: Option<Arc<str>>,
     headers: Headers,
     payload: Bytes,
 }
@@ -83,7 +86,7 @@ impl Event {
 
     /// The media type of the payload, for example `application/protobuf`.
     pub fn content_type(&self) -> &str {
-        &self.0.content_type
+        self.0.content_type.as_deref().unwrap_or(DEFAULT_CONTENT_TYPE)
     }
 
     /// Headers of the user, and of the trace.
@@ -175,7 +178,7 @@ impl fmt::Debug for Event {
             .field("topic", &self.0.topic)
             .field("key", &self.0.key)
             .field("time", &self.0.time)
-            .field("content_type", &self.0.content_type)
+            .field("content_type", &self.content_type())
             .field("headers", &self.0.headers)
             .field("payload_bytes", &self.0.payload.len())
             .finish()
@@ -244,20 +247,19 @@ impl EventBuilder {
     /// Finishes an event that came from a broker, where nothing may fail. A key that breaks the grammar is left out.
     pub(super) fn received(
         self,
-        id: Option<EventId>,
-        time: Option<Timestamp>,
+        id: EventId,
+        time: Timestamp,
         key: Option<Arc<str>>,
         source: Option<Arc<str>>,
         headers: Headers,
     ) -> Event {
-        let now = Timestamp::now();
         Event(Arc::new(Inner {
-            id: id.unwrap_or_else(|| EventId::at(now)),
+            id,
             topic: self.topic,
             key: key.filter(|key| is_key(key)),
-            time: time.unwrap_or(now),
+            time,
             source,
-            content_type: self.content_type.unwrap_or_else(default_content_type),
+            content_type: self.content_type,
             headers,
             payload: self.payload,
         }))
@@ -283,7 +285,7 @@ impl EventBuilder {
             key: self.key,
             time: self.time.unwrap_or(now),
             source: self.source,
-            content_type: self.content_type.unwrap_or_else(default_content_type),
+            content_type: self.content_type,
             headers: self.headers?,
             payload: self.payload,
         })))
@@ -292,13 +294,6 @@ impl EventBuilder {
 
 fn is_key(key: &str) -> bool {
     !key.is_empty() && key.len() <= MAX_KEY && !key.contains(char::is_control)
-}
-
-/// One shared text, so that a plain event allocates nothing for it.
-fn default_content_type() -> Arc<str> {
-    static DEFAULT: std::sync::LazyLock<Arc<str>> =
-        std::sync::LazyLock::new(|| "application/octet-stream".into());
-    Arc::clone(&DEFAULT)
 }
 
 #[cfg(test)]

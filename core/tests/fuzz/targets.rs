@@ -6,6 +6,7 @@ use std::{io::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use cqi_core::{
+    Timestamp,
     auth::{self, ApiKeys, MAX_CREDENTIAL},
     cache,
     config::{Config, Loader},
@@ -110,11 +111,20 @@ pub(crate) fn envelope(data: &[u8]) {
 
 fn read<'a>(prefix: Prefix, payload: &Bytes, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Event {
     let topic = topic_name("asset_created").unwrap();
-    envelope::read(prefix, topic, payload.clone(), headers, || Fallback {
-        id: EventId::parse("stream-7").unwrap(),
-        time: "2026-01-01T00:00:00Z".parse().unwrap(),
-        key: None,
-    })
+    envelope::read(prefix, topic, payload.clone(), headers, &Seventh)
+}
+
+/// The place of a message without an envelope.
+struct Seventh;
+
+impl Fallback for Seventh {
+    fn id(&self) -> EventId {
+        EventId::parse("stream-7").unwrap()
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
 }
 
 /// A credential that is read is visible ASCII of bounded length, and no error shows one.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{
     callbacks::{Move, agree},
     driver::{Driver, NAP},
+    group::State,
     moment::Clock,
     partition::Position,
     placing,
@@ -20,6 +21,9 @@ use crate::client::lock;
 
 /// How often settled events are committed.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
+/// The same, when nothing is left to settle for a moment.
+const COMMIT_IDLE: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_millis(5);
 /// How long a commit may take that a move of partitions waits for.
 pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last commit may take. While its group rebalances, the client sends a commit only after the answer to its
@@ -30,13 +34,25 @@ impl Driver {
     /// Commits now and then.
     pub(super) fn keep_committed(&mut self) {
         let now = Instant::now();
-        if self.commit.is_some() || now < self.committed_at + COMMIT_EVERY {
+        let mut state = lock(&self.group.state);
+        if self.commit.is_some() || now < self.commit_due(&state) {
             return;
         }
-        let positions = lock(&self.group.state).ledger.positions(None, Clock::now());
+        let positions = state.ledger.positions(None, Clock::now());
+        state.idle = false;
+        drop(state);
         if !positions.is_empty() {
             self.start_commit(positions);
         }
+    }
+
+    /// When to commit next. After the last event, what is settled is not left open for longer than it takes to be sure
+    /// that it was the last.
+    pub(super) fn commit_due(&self, state: &State) -> Instant {
+        if state.idle && state.ledger.held() == 0 {
+            return (self.committed_at + COMMIT_IDLE).max(state.asked + IDLE);
+        }
+        self.committed_at + COMMIT_EVERY
     }
 
     pub(super) fn start_commit(&mut self, positions: Vec<Position>) {
@@ -81,6 +97,7 @@ impl Driver {
 
     /// Commits the last state and leaves the group.
     pub(super) fn end(mut self) {
+        self.group.remove_queues(None);
         let positions = {
             let mut state = lock(&self.group.state);
             // All of them: a commit on its way may fail yet.
@@ -103,7 +120,6 @@ impl Driver {
                 &placing::list(&self.group.topic, partitions),
             );
         }
-        self.queues.clear();
         // Dropping the client leaves the group, and lasts until the broker has answered.
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use cqi_core::{Error, Result};
 use rdkafka::{
     Message as _,
-    consumer::{BaseConsumer, Consumer as _, base_consumer::PartitionQueue},
+    consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, KafkaResult},
     types::RDKafkaErrorCode as E,
 };
@@ -22,7 +22,6 @@ use super::{
     callbacks::Callbacks,
     committer::Committer,
     group::{Group, Phase},
-    moment::Clock,
 };
 use crate::{
     client::{lock, millis, settings},
@@ -34,8 +33,6 @@ use crate::{
 pub(super) const NAP: Duration = Duration::from_millis(100);
 /// The pause before a new client is made, and between two of the same complaints.
 const SLEEP: Duration = Duration::from_secs(1);
-/// How many records are taken from one partition before the others have their turn.
-const TURN: usize = 256;
 
 const CONSUME: &str = "event_bus.consume";
 
@@ -49,6 +46,7 @@ pub(super) fn start(group: &Arc<Group>) -> io::Result<()> {
                 tracing::error!(group = own.id, "the consumer's driver panicked");
                 own.fail(Error::panicked("the consumer's driver").with_operation(CONSUME));
             }
+            own.remove_queues(None); // here, as this ends the client, which takes its time
             own.phase.send_replace(Phase::Left);
             own.wake().notify_waiters();
         })?;
@@ -76,7 +74,6 @@ fn drive(group: &Arc<Group>) {
 
 pub(super) struct Driver {
     pub(super) group: Arc<Group>,
-    pub(super) queues: Vec<(i32, PartitionQueue<Callbacks>)>,
     pub(super) consumer: Arc<BaseConsumer<Callbacks>>,
     /// Partitions for which the group may have no position yet.
     pub(super) unplaced: Vec<i32>,
@@ -93,6 +90,8 @@ pub(super) struct Driver {
     /// Not before then is a question repeated that failed.
     pub(super) retry_at: Instant,
     pub(super) aside_at: Instant,
+    /// Not before then are members sent to look without a reason.
+    look_at: Instant,
     /// Until then no further error is noted.
     pub(super) quiet_until: Instant,
 }
@@ -129,7 +128,6 @@ impl Driver {
             .map_err(|error| Error::temporary("no thread for commits").with_source(error))?;
         Ok(Self {
             group: Arc::clone(group),
-            queues: Vec::new(),
             consumer,
             committer,
             unplaced: Vec::new(),
@@ -141,6 +139,7 @@ impl Driver {
             moving: None,
             retry_at: now,
             aside_at: now,
+            look_at: now,
         })
     }
 
@@ -148,8 +147,8 @@ impl Driver {
         let done = self.survey().and_then(|()| {
             self.subscribe()?;
             while !self.group.try_end() {
-                let mut busy = self.serve()?;
-                busy |= self.fetch()?;
+                let busy = self.serve()?;
+                self.hear()?;
                 self.shift();
                 self.place_rest();
                 self.keep_committed();
@@ -182,7 +181,9 @@ impl Driver {
                 // Before its partition had a queue of its own.
                 Some(Ok(record)) => {
                     let event = record::event(&self.group.topic, &record);
-                    self.insert([(record.partition(), record.offset(), event)]);
+                    if self.group.insert([(record.partition(), record.offset(), event)]) {
+                        self.group.tell_member();
+                    }
                 }
                 Some(Err(error)) => self.complain(&error)?,
                 None if self.callbacks().calls.load(SeqCst) == calls => break,
@@ -206,52 +207,10 @@ impl Driver {
         Ok(busy)
     }
 
-    /// Takes what was fetched, as far as there is room. Returns whether there was anything.
-    fn fetch(&mut self) -> Result<bool> {
-        let (held, bytes) = {
-            let state = lock(&self.group.state);
-            (state.ledger.held(), state.ledger.held_bytes())
-        };
-        let mut room = self.group.options.max_unsettled.saturating_sub(held);
-        let mut room_bytes = self.group.options.max_unsettled_bytes.saturating_sub(bytes);
-        let (mut batch, mut errors) = (Vec::new(), Vec::new());
-        for (partition, queue) in &self.queues {
-            for _ in 0..TURN {
-                if room == 0 || room_bytes == 0 {
-                    break;
-                }
-                match queue.poll(Duration::ZERO) {
-                    Some(Ok(record)) => {
-                        let event = record::event(&self.group.topic, &record);
-                        room -= 1;
-                        room_bytes = room_bytes.saturating_sub(event.size());
-                        batch.push((*partition, record.offset(), event));
-                    }
-                    Some(Err(error)) => errors.push(error),
-                    None => break,
-                }
-            }
-        }
-        if room == 0 || room_bytes == 0 {
-            lock(&self.group.state).full = true;
-        }
-        let any = !batch.is_empty();
-        self.insert(batch);
-        errors.iter().try_for_each(|error| self.complain(error))?;
-        Ok(any)
-    }
-
-    fn insert(&self, batch: impl IntoIterator<Item = (i32, i64, cqi_core::event::Event)>) {
-        let clock = Clock::now();
-        let mut ready = false;
-        let mut state = lock(&self.group.state);
-        for (partition, offset, event) in batch {
-            ready |= state.ledger.insert(partition, offset, event, clock);
-        }
-        drop(state);
-        if ready {
-            self.group.tell_member();
-        }
+    /// Takes in what the client said to members.
+    fn hear(&mut self) -> Result<()> {
+        let complaints = std::mem::take(&mut lock(&self.group.state).complaints);
+        complaints.iter().try_for_each(|error| self.complain(error))
     }
 
     /// A member that nobody asks, with events that nobody runs, gives its partitions to members that are asked, and takes
@@ -266,13 +225,13 @@ impl Driver {
                 drop(state);
                 self.subscribe()?;
             }
-        } else if !asked
-            && state.ledger.has_ready()
-            && now > state.asked + state.patience
-            && !state.ledger.is_out(None, now)
-        {
-            state.aside = true;
-            drop(state);
+            return Ok(());
+        }
+        let left_alone = !asked && now > state.asked + state.patience && !state.ledger.is_out(None, now);
+        let ready = state.ledger.has_ready();
+        drop(state);
+        if left_alone && (ready || self.group.fetch(1)) {
+            lock(&self.group.state).aside = true;
             self.aside_at = now;
             tracing::info!(
                 group = self.group.id,
@@ -316,15 +275,19 @@ impl Driver {
         let now = Instant::now();
         let mut state = lock(&self.group.state);
         let back = state.ledger.return_due(now);
-        let due = state.ledger.due();
+        let mut until = now + NAP;
+        until = state.ledger.due().map_or(until, |due| due.min(until));
+        if state.idle && self.commit.is_none() {
+            until = self.commit_due(&state).min(until);
+        }
         drop(state);
-        if back {
+        // Even when nothing is known to be there: the client has been seen not to say that it has something.
+        if back || now >= self.look_at {
+            self.look_at = now + NAP;
             self.group.tell_member();
         }
-        if busy {
-            return;
+        if !busy {
+            thread::park_timeout(until.saturating_duration_since(now));
         }
-        // Even without anything in hand: the client has been seen not to say that it has something.
-        thread::park_timeout(due.map_or(NAP, |due| NAP.min(due.saturating_duration_since(now))));
     }
 }

@@ -12,6 +12,7 @@ use cqi_core::{
     event::{Redelivery, StartAt, Subscription},
     name::Topic,
 };
+use rdkafka::error::KafkaError;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -19,6 +20,7 @@ use tokio::{
 
 use super::{
     driver,
+    fetching::Queues,
     ledger::Ledger,
     partition::{Claim, Lost},
 };
@@ -45,6 +47,8 @@ pub(crate) struct Group {
     pub(super) id: String,
     pub(super) start_at: StartAt,
     pub(super) state: Mutex<State>,
+    /// Locked before `state`, by whoever takes both.
+    pub(super) queues: Mutex<Queues>,
     pub(super) phase: watch::Sender<Phase>,
     /// How many wait for events.
     pub(super) waiting: AtomicUsize,
@@ -64,8 +68,12 @@ pub(super) struct State {
     /// When somebody asked for events last, and how long others wait for one who does not ask.
     pub(super) asked: Instant,
     pub(super) patience: Duration,
-    /// The ledger is full: the driver has to be told of room.
+    /// The ledger was full: members have to be told of room.
     pub(super) full: bool,
+    /// What the client said to members, for the driver.
+    pub(super) complaints: Vec<KafkaError>,
+    /// The driver was told that everything is settled, and has not committed it yet.
+    pub(super) idle: bool,
     /// The driver waits until nothing is out.
     pub(super) draining: bool,
     /// The partitions were given up, as nobody asked for their events.
@@ -105,9 +113,12 @@ impl Group {
                 asked: Instant::now(),
                 patience: subscription.ack_deadline,
                 full: false,
+                complaints: Vec::new(),
+                idle: false,
                 draining: false,
                 aside: false,
             }),
+            queues: Mutex::default(),
             waiting: AtomicUsize::new(0),
             phase: watch::Sender::new(Phase::Starting),
             wake: Notify::new(),
@@ -219,29 +230,32 @@ impl Group {
     }
 
     pub(super) fn ack(&self, claim: Claim) -> Result<()> {
-        self.settle(|state, now| state.ledger.ack(claim, now))
+        self.settle(|state| state.ledger.ack(claim, Instant::now))
     }
 
     pub(super) fn nack(&self, claim: Claim, how: Redelivery) -> Result<()> {
-        self.settle(|state, now| state.ledger.nack(claim, how, now))
+        self.settle(|state| state.ledger.nack(claim, how, Instant::now()))
     }
 
     pub(super) fn extend(&self, claim: Claim, deadline: Duration) -> Result<()> {
-        self.settle(|state, now| state.ledger.extend(claim, now, deadline).map(|()| false))
+        self.settle(|state| {
+            let extended = state.ledger.extend(claim, Instant::now(), deadline);
+            extended.map(|()| false)
+        })
     }
 
     pub(super) fn abandon(&self, claim: Claim) {
-        let _ = self.settle(|state, _| {
+        let _ = self.settle(|state| {
             state.ledger.abandon(claim);
             Ok(false)
         });
     }
 
     /// Changes the ledger, and tells whom the change concerns.
-    fn settle(&self, change: impl FnOnce(&mut State, Instant) -> Result<bool, Lost>) -> Result<()> {
+    fn settle(&self, change: impl FnOnce(&mut State) -> Result<bool, Lost>) -> Result<()> {
         let mut state = lock(&self.state);
         let due = state.ledger.due();
-        let changed = change(&mut state, Instant::now());
+        let changed = change(&mut state);
         let roomy = state.full
             && state.ledger.held() <= self.options.max_unsettled / 2
             && state.ledger.held_bytes() <= self.options.max_unsettled_bytes / 2;
@@ -252,14 +266,14 @@ impl Group {
             .ledger
             .due()
             .is_some_and(|new| due.is_none_or(|old| new < old));
-        let tell = roomy || earlier || state.draining;
+        let tell = earlier || state.draining;
         drop(state);
         if tell {
             self.tell_driver();
         }
         match changed {
             Ok(ready) => {
-                if ready {
+                if ready || roomy {
                     self.tell_member();
                 }
                 Ok(())

@@ -22,7 +22,7 @@ use super::{
 /// All partitions a member owns.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    partitions: HashMap<i32, Partition>,
+    partitions: HashMap<i32, Partition, foldhash::fast::RandomState>,
     /// What can be given out, as partition and offset. What is no longer there, or no longer ready, is passed over.
     ready: VecDeque<(i32, i64)>,
     /// Unsettled events, and the bytes of their payloads and headers.
@@ -50,6 +50,11 @@ impl Ledger {
 
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Whether something is to be committed.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.partitions.values().any(|partition| partition.dirty)
     }
 
     /// Begins to own a partition, at its committed offset and with the notes committed beside it.
@@ -134,16 +139,24 @@ impl Ledger {
                 false
             }
         });
+        let at_once = !waits && until.is_none();
         partition.entries.insert(
             offset,
             Entry {
                 event,
                 key,
                 attempts: note.attempts,
-                state: State::Behind(until),
+                state: if at_once {
+                    State::Ready
+                } else {
+                    State::Behind(until)
+                },
             },
         );
-        !waits && self.release(number, offset, clock.now, false)
+        if at_once {
+            self.ready.push_back((number, offset));
+        }
+        at_once || (!waits && self.release(number, offset, clock.now, false))
     }
 
     /// Lets an event come, at once or at its moment. Returns whether it can be given out now.
@@ -210,7 +223,7 @@ impl Ledger {
     }
 
     /// The event was handled. Returns whether another one of its key can be given out now.
-    pub(super) fn ack(&mut self, claim: Claim, now: Instant) -> Result<bool, Lost> {
+    pub(super) fn ack(&mut self, claim: Claim, now: impl FnOnce() -> Instant) -> Result<bool, Lost> {
         let partition = self.partition(claim)?;
         partition.leased(claim)?;
         partition.dirty = true;
@@ -226,7 +239,7 @@ impl Ledger {
         }
         self.held -= 1;
         self.held_bytes -= entry.event.size();
-        Ok(next.is_some_and(|next| self.release(claim.partition, next, now, false)))
+        Ok(next.is_some_and(|next| self.release(claim.partition, next, now(), false)))
     }
 
     /// The event comes back. Returns whether at once.

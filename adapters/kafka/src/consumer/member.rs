@@ -20,7 +20,7 @@ use cqi_core::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    group::{Group, Phase},
+    group::{Group, Phase, State},
     partition::Claim,
 };
 use crate::client::lock;
@@ -66,6 +66,21 @@ impl Member {
             .with_context("group", &self.group.id))
     }
 
+    /// Takes what is ready in the ledger, up to `max`.
+    fn fill(&self, batch: &mut Vec<Delivery>, state: &mut State, max: usize, now: Instant) {
+        while batch.len() < max
+            && let Some((event, attempt, claim)) = state.ledger.take(now, self.ack_deadline)
+        {
+            let acker = Arc::new(KafkaAcker {
+                group: Arc::clone(&self.group),
+                claim,
+                ack_deadline: self.ack_deadline,
+                settled: AtomicBool::new(false),
+            });
+            batch.push(Delivery::new(event, attempt, acker));
+        }
+    }
+
     /// What is ready now, up to `max`; `None` when the bus is closed.
     fn take(&self, max: usize) -> Option<Result<Vec<Delivery>>> {
         let now = Instant::now();
@@ -78,32 +93,30 @@ impl Member {
         state.patience = self.ack_deadline;
         let aside = state.aside;
         let due = state.ledger.due();
-        while batch.len() < max.max(1)
-            && let Some((event, attempt, claim)) = state.ledger.take(now, self.ack_deadline)
-        {
-            let acker = Arc::new(KafkaAcker {
-                group: Arc::clone(&self.group),
-                claim,
-                ack_deadline: self.ack_deadline,
-                settled: AtomicBool::new(false),
-            });
-            batch.push(Delivery::new(event, attempt, acker));
+        self.fill(&mut batch, &mut state, max, now);
+        if batch.is_empty() {
+            drop(state);
+            let any = self.group.fetch(max);
+            state = lock(&self.group.state);
+            if any {
+                self.fill(&mut batch, &mut state, max, now);
+            }
         }
         let error = if batch.is_empty() {
             state.error.take()
         } else {
             None
         };
-        let (more, earlier) = (
-            state.ledger.has_ready(),
-            due.is_none() && state.ledger.due().is_some(),
-        );
+        let more = state.ledger.has_ready() || batch.len() >= max;
+        let earlier = due.is_none() && state.ledger.due().is_some();
+        let idle = batch.is_empty() && !state.idle && state.ledger.held() == 0 && state.ledger.is_dirty();
+        state.idle |= idle;
         drop(state);
-        if more {
+        if more && self.group.waiting.load(SeqCst) > 1 {
             self.group.tell_member(); // another member may take the rest
         }
-        if earlier || aside {
-            self.group.tell_driver(); // it watches over the deadline, and takes part again
+        if earlier || aside || idle {
+            self.group.tell_driver(); // it watches over the deadline, takes part again, and commits
         }
         Some(error.map_or(Ok(batch), Err))
     }
@@ -120,7 +133,7 @@ impl Deliveries for Member {
             let woken = self.group.wake().notified();
             let mut woken = std::pin::pin!(woken);
             woken.as_mut().enable(); // before looking, so that nothing in between is missed
-            match self.take(max) {
+            match self.take(max.max(1)) {
                 Some(Ok(batch)) if batch.is_empty() => woken.await,
                 taken => return taken,
             }

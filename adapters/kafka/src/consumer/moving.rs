@@ -112,15 +112,13 @@ impl Driver {
             }
         }
         for partition in partitions {
-            self.queues.retain(|(own, _)| own != partition);
+            self.group.remove_queues(Some(&[*partition]));
             // Each has a queue of its own: what nobody has room for stays in the client, which then fetches no more.
-            if let Some(mut queue) = self
+            if let Some(queue) = self
                 .consumer
                 .split_partition_queue(self.group.topic.as_str(), *partition)
             {
-                let driver = thread::current();
-                queue.set_nonempty_callback(move || driver.unpark());
-                self.queues.push((*partition, queue));
+                self.group.add_queue(*partition, queue);
             }
         }
         if let Ok(list) = placing::positioned(&self.group.topic, &positions, false) {
@@ -156,6 +154,7 @@ impl Driver {
     /// Lets go of partitions: what is out may still be settled for a while, then all is committed. Returns whether that
     /// is done.
     pub(super) fn revoke(&mut self, partitions: &[i32], now: Instant) -> bool {
+        self.group.remove_queues(Some(partitions));
         let lost = self.consumer.assignment_lost();
         if !lost {
             let since = *self.moving.get_or_insert(now);
@@ -184,7 +183,6 @@ impl Driver {
             .iter()
             .for_each(|partition| state.ledger.forget(*partition));
         drop(state);
-        self.queues.retain(|(own, _)| !partitions.contains(own));
         let list = placing::list(&self.group.topic, partitions);
         agree(&self.consumer, &Move::Revoke(partitions.to_vec()), &list);
         true

@@ -55,7 +55,7 @@ impl Case {
     }
 
     fn ack(&mut self, claim: Claim) -> Result<bool, Lost> {
-        self.ledger.ack(claim, self.clock.now)
+        self.ledger.ack(claim, || self.clock.now)
     }
 
     fn nack(&mut self, claim: Claim, how: Redelivery) {

@@ -12,7 +12,7 @@ use cqi_core::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{BATCH, Peer, Seen, concurrently};
+use super::{BATCH, Peer, Seen, Work, concurrently};
 
 pub(super) struct Cqi {
     bus: Arc<dyn EventBus>,
@@ -53,7 +53,7 @@ impl Peer for Cqi {
         concurrently(&self, width, total, size).await;
     }
 
-    async fn consume(&self, group: &str, seen: Arc<Seen>) -> Consuming {
+    async fn consume(&self, group: &str, _: Work, seen: Arc<Seen>) -> Consuming {
         let handler = Arc::clone(&seen);
         let route = Route::from_fn(move |message: Message| {
             handler.saw(message.event.payload());

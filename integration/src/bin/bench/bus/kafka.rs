@@ -11,17 +11,18 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer as _, StreamConsumer},
-    message::{Header, OwnedHeaders},
+    message::{BorrowedMessage, Header, Headers as _, OwnedHeaders},
     producer::{DeliveryFuture, FutureProducer, FutureRecord},
 };
 use tokio::{sync::Mutex, task::block_in_place, time::sleep};
 
-use super::{Broker, Peer, Seen, headers::Stamp};
+use super::{
+    Broker, Peer, Seen, Work,
+    headers::{Envelope, Stamp},
+};
 use crate::{measure::payload, servers};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The bare client commits after so many messages, and waits for that.
-const COMMIT: usize = 500;
 
 pub(super) struct Kafka {
     brokers: String,
@@ -47,6 +48,7 @@ impl Broker for Kafka {
     const PEER: &'static str = "rdkafka";
     const WINDOW: (&'static str, usize) = ("publish linger 5ms", 4096);
     const CONSUME: &'static str = "consume + commit";
+    const ENVELOPE: &'static str = "rdkafka+envelope";
     const COUNTS: [(usize, usize); 2] = [(1_000, 40_000), (1_000, 10_000)];
     const SHARED: (f64, &'static str) = (0.5, "publish linger 5ms");
     type Bare = Bare;
@@ -173,6 +175,12 @@ impl Bare {
     }
 }
 
+fn envelope(message: &BorrowedMessage<'_>, payload: &[u8]) -> Envelope {
+    let headers = message.headers().expect("headers").iter();
+    let texts = headers.filter_map(|header| Some((header.key, str::from_utf8(header.value?).ok()?)));
+    Envelope::read("ce_", texts, Bytes::copy_from_slice(payload))
+}
+
 async fn acknowledged(sent: DeliveryFuture) {
     let answer = sent.await.expect("a producer that runs");
     answer.map_err(|(error, _)| error).expect("an acknowledgement");
@@ -208,27 +216,31 @@ impl Peer for Bare {
         }
     }
 
-    async fn consume(&self, group: &str, seen: Arc<Seen>) -> StreamConsumer {
+    async fn consume(&self, group: &str, work: Work, seen: Arc<Seen>) -> StreamConsumer {
         let consumer: StreamConsumer = config(&self.brokers)
             .set("group.id", group_id(group, &self.topic))
-            .set("enable.auto.commit", "false")
+            // At least once: committed is what was stored, which is what was handled.
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "100")
+            .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .create()
             .expect("a client");
         consumer
             .subscribe(&[self.topic.as_str()])
             .expect("a subscription");
-        for i in 1..=seen.total() {
+        for _ in 0..seen.total() {
             let message = consumer.recv().await.expect("a message");
-            seen.saw(message.payload().expect("a payload"));
-            if i % COMMIT == 0 || i == seen.total() {
-                let mut next = TopicPartitionList::new();
-                let offset = Offset::Offset(message.offset() + 1);
-                next.add_partition_offset(self.topic.as_str(), 0, offset)
-                    .expect("a valid offset");
-                block_in_place(|| consumer.commit(&next, CommitMode::Sync)).expect("a commit");
+            let payload = message.payload().expect("a payload");
+            match work {
+                Work::Payload => seen.saw(payload),
+                Work::Envelope => seen.saw(envelope(&message, payload).complete()),
             }
+            consumer.store_offset_from_message(&message).expect("a partition");
         }
+        consumer
+            .commit_consumer_state(CommitMode::Async)
+            .expect("a commit");
         consumer
     }
 

@@ -23,7 +23,12 @@ use cqi_core::{
 use cqi_testkit::fixture::Kind;
 
 pub(crate) use self::backlog::Backlog;
-use self::{consume::Seen, cqi::Cqi, kafka::Kafka, nats::Nats};
+use self::{
+    consume::{Seen, Work},
+    cqi::Cqi,
+    kafka::Kafka,
+    nats::Nats,
+};
 use crate::{
     measure::{Clock, SIZES, Took, drive, payload, sequential},
     report::{Report, Target},
@@ -44,6 +49,8 @@ trait Broker: Sized + Send + Sync + 'static {
     const WINDOW: (&'static str, usize);
     /// The case of consuming.
     const CONSUME: &'static str;
+    /// The bare client that reads the envelope of what it consumes.
+    const ENVELOPE: &'static str;
     /// How many messages are published one by one, and how many otherwise, by size.
     const COUNTS: [(usize, usize); 2];
     /// What cqi's 64 publishers are to reach, against which case of the bare client.
@@ -75,7 +82,12 @@ trait Peer: Send + Sync + 'static {
     /// What goes on when the last message is seen and not yet settled.
     type Consuming: Send;
     /// Consumes the topic from its first message on, as a group that is new, until all is seen.
-    fn consume(&self, group: &str, seen: Arc<Seen>) -> impl Future<Output = Self::Consuming> + Send;
+    fn consume(
+        &self,
+        group: &str,
+        work: Work,
+        seen: Arc<Seen>,
+    ) -> impl Future<Output = Self::Consuming> + Send;
     fn end(consuming: Self::Consuming) -> impl Future<Output = ()> + Send;
 }
 
@@ -84,6 +96,7 @@ pub(crate) async fn nats(report: &mut Report) {
     round::<Nats>(report).await;
     report.note("JetStream, file storage, one replica; each message has its id for deduplication, and an acknowledgement awaited");
     report.note("consume + ack: pulled in batches of 256, acknowledged one by one without confirmation, until the server's ack floor is at the last");
+    report.note("async-nats reads no header of what it consumes (its client parses them all the same); +envelope: id, time, source, content type and key");
 }
 
 /// Every case once for every peer, on Kafka.
@@ -91,7 +104,8 @@ pub(crate) async fn kafka(report: &mut Report) {
     round::<Kafka>(report).await;
     report
         .note("1 partition, acks=all, idempotent; linger 0, but for the bare client in `publish linger 5ms`");
-    report.note("consume + commit: until the committed offset is behind the last; the bare client commits every 500 messages");
+    report.note("consume + commit: until the committed offset is behind the last; the bare client stores the offset of each message after it, and commits every 100 ms and after the last, without waiting");
+    report.note("rdkafka looks at a borrowed payload only; +envelope: the payload made its own, and id, time, source, content type and key read");
 }
 
 async fn round<B: Broker>(report: &mut Report) {
@@ -102,7 +116,7 @@ async fn round<B: Broker>(report: &mut Report) {
     for (size, (few, many)) in SIZES.into_iter().zip(B::COUNTS) {
         let (few, many) = (report.count(few), report.count(many));
         publishing(report, &broker, size, few, many).await;
-        consume::round(report, &broker, size, many).await;
+        consume::round(report, &broker, size, many * consume::TIMES).await;
     }
     if report.is_first_round() {
         backlog::round(report, &broker, &url).await;

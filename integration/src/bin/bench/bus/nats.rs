@@ -17,7 +17,10 @@ use cqi_nats::{NatsBus, NatsOptions};
 use cqi_testkit::fixture::Kind;
 use futures::StreamExt as _;
 
-use super::{BATCH, Broker, Peer, Seen, headers::Stamp};
+use super::{
+    BATCH, Broker, Peer, Seen, Work,
+    headers::{Envelope, Stamp},
+};
 use crate::measure::payload;
 
 const SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
@@ -43,6 +46,7 @@ impl Broker for Nats {
     const PEER: &'static str = "async-nats";
     const WINDOW: (&'static str, usize) = ("publish window 256", 256);
     const CONSUME: &'static str = "consume + ack";
+    const ENVELOPE: &'static str = "async-nats+envelope";
     const COUNTS: [(usize, usize); 2] = [(2_000, 20_000), (2_000, 8_000)];
     const SHARED: (f64, &'static str) = (5.0, "publish sync");
     type Bare = Bare;
@@ -136,6 +140,12 @@ impl Bare {
     }
 }
 
+fn envelope(message: &jetstream::Message) -> Envelope {
+    let headers = message.headers.as_ref().expect("headers").iter();
+    let texts = headers.filter_map(|(name, values)| Some((name.as_ref(), values.last()?.as_str())));
+    Envelope::read("ce-", texts, message.payload.clone())
+}
+
 impl Peer for Bare {
     type Consuming = pull::Stream;
 
@@ -168,7 +178,7 @@ impl Peer for Bare {
         }
     }
 
-    async fn consume(&self, group: &str, seen: Arc<Seen>) -> pull::Stream {
+    async fn consume(&self, group: &str, work: Work, seen: Arc<Seen>) -> pull::Stream {
         let config = pull::Config {
             durable_name: Some(group.to_owned()),
             deliver_policy: DeliverPolicy::All,
@@ -186,7 +196,10 @@ impl Peer for Bare {
         let mut messages = messages.await.expect("messages");
         for _ in 0..seen.total() {
             let message = messages.next().await.expect("a message").expect("a message");
-            seen.saw(&message.payload);
+            match work {
+                Work::Payload => seen.saw(&message.payload),
+                Work::Envelope => seen.saw(envelope(&message).complete()),
+            }
             message.ack_with(AckKind::Ack).await.expect("room");
         }
         messages

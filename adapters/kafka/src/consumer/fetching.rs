@@ -1,0 +1,111 @@
+//! Fetched records on their way into the ledger.
+//!
+//! Whoever asks for events takes them out of the client's queues itself: a record is decoded, handled and dropped on one
+//! thread, and nobody wakes another for it. What nobody asks for stays in the client, which then fetches no more.
+
+use std::{sync::Arc, time::Duration};
+
+use cqi_core::event::Event;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+
+use super::{callbacks::Callbacks, group::Group, moment::Clock};
+use crate::{client::lock, record};
+
+/// The most errors of the client that wait for the driver; the first ones say most.
+const ERRORS: usize = 16;
+
+/// The queues of the partitions this member owns and may give out.
+#[derive(Default)]
+pub(super) struct Queues {
+    all: Vec<(i32, PartitionQueue<Callbacks>)>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+impl Group {
+    /// Gives out events of this queue from now on.
+    pub(super) fn add_queue(self: &Arc<Self>, partition: i32, mut queue: PartitionQueue<Callbacks>) {
+        let group = Arc::downgrade(self);
+        queue.set_nonempty_callback(move || {
+            if let Some(group) = group.upgrade() {
+                group.tell_member();
+            }
+        });
+        lock(&self.queues).all.push((partition, queue));
+    }
+
+    /// Takes no more out of the queues of these partitions, or of all. Only the driver calls this, which owns the client:
+    /// the end of the last handle is the end of the client.
+    pub(super) fn remove_queues(&self, of: Option<&[i32]>) {
+        let mut queues = lock(&self.queues);
+        queues
+            .all
+            .retain(|(own, _)| of.is_some_and(|of| !of.contains(own)));
+    }
+
+    /// Takes up to `max` records into the ledger; more, while all of them wait behind others of their keys. Returns
+    /// whether there is something to give out.
+    pub(super) fn fetch(&self, max: usize) -> bool {
+        let mut queues = lock(&self.queues);
+        loop {
+            let batch = self.poll(&mut queues, max);
+            if batch.is_empty() {
+                return false;
+            }
+            if self.insert(batch) {
+                return true;
+            }
+        }
+    }
+
+    /// As many records as there are, up to `max` and the room there is.
+    fn poll(&self, queues: &mut Queues, max: usize) -> Vec<(i32, i64, Event)> {
+        let (mut room, mut room_bytes) = {
+            let mut state = lock(&self.state);
+            let room = self.options.max_unsettled.saturating_sub(state.ledger.held());
+            let bytes = self.options.max_unsettled_bytes;
+            let room_bytes = bytes.saturating_sub(state.ledger.held_bytes());
+            state.full = room == 0 || room_bytes == 0; // then whoever settles tells us
+            (room.min(max), room_bytes)
+        };
+        let mut batch = Vec::new();
+        for _ in 0..queues.all.len() {
+            // Another one begins each time, so that a full one leaves the others their turn.
+            queues.turn = (queues.turn + 1) % queues.all.len();
+            let Some((partition, queue)) = queues.all.get(queues.turn) else {
+                break;
+            };
+            while room > 0 && room_bytes > 0 {
+                match queue.poll(Duration::ZERO) {
+                    Some(Ok(record)) => {
+                        let event = record::event(&self.topic, &record);
+                        room -= 1;
+                        room_bytes = room_bytes.saturating_sub(event.size());
+                        batch.push((*partition, rdkafka::Message::offset(&record), event));
+                    }
+                    Some(Err(error)) => {
+                        let mut state = lock(&self.state);
+                        if state.complaints.len() < ERRORS {
+                            state.complaints.push(error);
+                        }
+                        drop(state);
+                        self.tell_driver();
+                    }
+                    None => break,
+                }
+            }
+        }
+        batch
+    }
+
+    /// Takes events into the ledger. Returns whether there is more to give out.
+    pub(super) fn insert(&self, batch: impl IntoIterator<Item = (i32, i64, Event)>) -> bool {
+        let clock = Clock::now();
+        let mut ready = false;
+        let mut state = lock(&self.state);
+        for (partition, offset, event) in batch {
+            ready |= state.ledger.insert(partition, offset, event, clock);
+        }
+        ready
+    }
+}
