@@ -30,11 +30,12 @@ impl PerClient {
     pub fn admit(&self, address: IpAddr, most: usize) -> Option<Counted> {
         let client = client_of(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(client).or_default();
-        if *count >= most {
+        // Looked up before it is put in: who is refused must leave nothing behind.
+        let count = counts.get(&client).copied().unwrap_or_default();
+        if count >= most {
             return None;
         }
-        *count += 1;
+        counts.insert(client, count + 1);
         drop(counts);
         Some(Counted {
             client,
@@ -74,7 +75,10 @@ mod tests {
         assert!(all.admit(address("2001:db8::3"), 2).is_some());
         drop(two);
         assert!(all.0.lock().unwrap().is_empty(), "nothing is kept");
+        assert!(all.admit(address("2001:db8::1"), 0).is_none());
+        assert!(all.0.lock().unwrap().is_empty(), "not even of whom is refused");
     }
+
     #[test]
     fn h_02_both_forms_of_an_ipv4_address_are_one_client_and_nothing_is_kept_of_it() {
         let all = PerClient::default();

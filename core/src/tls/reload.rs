@@ -123,6 +123,14 @@ impl LiveTls {
         )
     }
 
+    /// [`LiveTls::follow`] for a server that may have no TLS.
+    pub async fn follow_if_any(live: Option<&Self>) -> Infallible {
+        match live {
+            Some(live) => live.follow().await,
+            None => pending().await,
+        }
+    }
+
     /// Looks at the files again and again, as often as [`TlsOptions::reload_interval`] says, until it is dropped. When they
     /// have changed, [`LiveTls::config`] is made of them from then on; connections that exist go on as they began. Files
     /// that cannot be used change nothing: it is logged once, and the checker fails until they can.

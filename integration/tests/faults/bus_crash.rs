@@ -167,7 +167,16 @@ async fn paused(broker: Broker) {
     let publishers = load.start(&bus, &topic, &log);
     log.acked(load.events / 4).await;
     block_in_place(|| server.pause());
+    // However fast the others were, these are on their way when the broker stands still.
+    let stuck = Load {
+        publishers: 4,
+        events: 4,
+        prefix: "stuck",
+        ..Load::default()
+    };
+    let stuck = stuck.start(&bus, &topic, &log);
     tokio::time::sleep(Duration::from_secs(6)).await;
+    finish(stuck, &log).await;
     block_in_place(|| server.resume());
     let ready = Instant::now();
     finish(afterwards().start(&bus, &topic, &log), &log).await;

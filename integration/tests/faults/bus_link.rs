@@ -8,7 +8,8 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     harness::{
-        Broker, Findings, Line, Load, Log, Member, Outcome, Seen, Tune, event, finish, on_each_broker, topic,
+        Broker, Findings, Line, Load, Log, Member, Outcome, Seen, Tune, afterwards, event, finish,
+        on_each_broker, topic,
     },
     liars::{Liar, Lie},
 };
@@ -158,8 +159,11 @@ async fn old_connections_dead(broker: Broker) {
     let struck = Instant::now();
     // Acknowledgements that were through already are none of the new connection's.
     let through = struck + Duration::from_millis(100);
+    // However fast the others were, these are published into the silence.
+    let late = afterwards();
+    finish(late.start(&bus, &topic, &log), &log).await;
     finish(publishers, &log).await;
-    seen.reaches(load.events, QUIET).await;
+    seen.reaches(load.events + late.events, QUIET).await;
     let published = log.first_after(through).unwrap() + (through - struck);
     let handled = seen.first_after(through).expect("events go on being handled") + (through - struck);
     member.stop().await.unwrap();

@@ -4,7 +4,7 @@ mod accept;
 mod activity;
 mod connection;
 
-use std::{fmt, future::pending, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use cqi_core::{
@@ -14,7 +14,7 @@ use cqi_core::{
     name::check_name,
     observe::{Observer, Silent},
     service::{Lifecycle, Service},
-    tls::TlsFiles,
+    tls::{LiveTls, TlsFiles},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -220,10 +220,7 @@ impl Service for GrpcServer {
         };
         tokio::select! {
             ended = accept::serve(listener, shared, lifecycle) => ended,
-            never = async { match &tls {
-                Some(tls) => tls.follow().await,
-                None => pending().await,
-            } } => match never {},
+            never = LiveTls::follow_if_any(tls.as_ref()) => match never {},
         }
     }
 }

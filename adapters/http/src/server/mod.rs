@@ -4,7 +4,7 @@ mod accept;
 mod activity;
 mod connection;
 
-use std::{fmt, future::pending, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use axum::Router;
@@ -179,10 +179,7 @@ impl Service for HttpServer {
         let shared = connection::Shared::new(router, self.options, tls.clone(), self.drain);
         tokio::select! {
             ended = accept::serve(listener, shared, lifecycle) => ended,
-            never = async { match &tls {
-                Some(tls) => tls.follow().await,
-                None => pending().await,
-            } } => match never {},
+            never = LiveTls::follow_if_any(tls.as_ref()) => match never {},
         }
     }
 }

@@ -55,7 +55,19 @@ impl Validate for TracingConfig {
     }
 }
 
-const EXPECTED: &str = "must be name=value, the name of [a-z0-9_.-], the value of visible ASCII and blanks";
+const EXPECTED: &str = "must be name=value, the name of [a-z0-9_.-] and not one of the protocol's own, the value of visible ASCII and blanks";
+
+/// What the exporter and HTTP themselves say; sent once more, or otherwise, the endpoint would not understand a request.
+const RESERVED: [&str; 8] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// Name and value of a header. A name that ends in `-bin` has binary values in gRPC, which no text is.
 fn named(header: &Secret) -> Option<(&str, &str)> {
@@ -65,6 +77,8 @@ fn named(header: &Secret) -> Option<(&str, &str)> {
     let valid = !name.is_empty()
         && name.bytes().all(is_name)
         && !name.ends_with("-bin")
+        && !name.starts_with("grpc-")
+        && !RESERVED.contains(&name)
         && !value.is_empty()
         && value.bytes().all(|b| (b' '..=b'~').contains(&b));
     valid.then_some((name, value))
@@ -99,6 +113,8 @@ mod tests {
             "a-bin=hunter2",
             "a=",
             "a=hunter2\u{7f}",
+            "content-type=hunter2",
+            "grpc-timeout=hunter2",
         ];
         let config = with(&[&["fine=1"], &bad[..]].concat());
         let mut violations = Violations::default();
