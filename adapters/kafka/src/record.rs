@@ -40,7 +40,7 @@ pub(crate) fn event(topic: &Topic, record: &BorrowedMessage<'_>) -> Event {
     let texts = record
         .headers()
         .into_iter()
-        .flat_map(|all| (0..all.count()).filter_map(|at| text(all, at)));
+        .flat_map(|all| (0..all.count()).filter_map(|at| header(all, at)));
     envelope::read(
         Prefix::Underscore,
         topic.clone(),
@@ -77,9 +77,9 @@ impl Fallback for Position<'_> {
     }
 }
 
-/// One header, if name and value are text.
-fn text(headers: &BorrowedHeaders, at: usize) -> Option<(&str, &str)> {
+/// One header, if its name is text and it has a value.
+fn header(headers: &BorrowedHeaders, at: usize) -> Option<(&str, &[u8])> {
     // The client panics on a name that is not UTF-8, which any foreign producer may write.
     let header = catch_unwind(AssertUnwindSafe(|| headers.get(at))).ok()?;
-    Some((header.key, std::str::from_utf8(header.value?).ok()?))
+    Some((header.key, header.value?))
 }

@@ -1,5 +1,7 @@
 //! A JetStream message as an event.
 
+use std::borrow::Cow;
+
 use async_nats::{HeaderMap, Message};
 use cqi_core::{
     event::{
@@ -49,6 +51,10 @@ impl Place {
 pub(crate) fn event(message: Message, topic: Topic, stream: &str, place: Place) -> Event {
     let Message { headers, payload, .. } = message;
     let values = headers.iter().flat_map(headers::read);
+    let values = values.map(|(name, value)| match value {
+        Cow::Borrowed(text) => (name, Cow::Borrowed(text.as_bytes())),
+        Cow::Owned(text) => (name, Cow::Owned(text.into_bytes())),
+    });
     let fallback = Stored {
         headers: headers.as_ref(),
         stream,

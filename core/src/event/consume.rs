@@ -254,7 +254,8 @@ impl Shared {
             subscription.group.clone(),
         );
         let span = middleware::span(&**observer, &message);
-        let work = async {
+        // What few events need is boxed below: this future is made for each event, and its size is moved around.
+        let work = pin!(async {
             // The call itself may panic before it makes a future.
             let mut handled = pin!(AssertUnwindSafe(async { route.handle(message).await }).catch_unwind());
             // What is ready at once needs neither timer nor clock: the time runs from the first wait.
@@ -265,7 +266,7 @@ impl Shared {
                 Poll::Pending => {
                     let scope = Scope::default().until(Instant::now().checked_add(options.handler_timeout));
                     let handled = scope.run(handled);
-                    timeout(options.handler_timeout, handled).await
+                    Box::pin(timeout(options.handler_timeout, handled)).await
                 }
             };
             let outcome = match handled {
@@ -276,20 +277,26 @@ impl Shared {
                 }
                 Err(_) => Err(Error::timeout(options.handler_timeout).with_operation("event_bus.handle")),
             };
-            middleware::failed(&span, outcome.as_ref().err());
-            let settling = Settling {
-                bus: &**bus,
-                retry: &options.retry,
-                dead_letter: &options.dead_letter,
-                group: subscription.group.as_str(),
-                delayed_redelivery: bus.capabilities().delayed_redelivery,
-                observer: &**observer,
+            let settled = match outcome {
+                Ok(()) => delivery.ack().await,
+                Err(error) => {
+                    middleware::failed(&span, &error);
+                    let settling = Settling {
+                        bus: &**bus,
+                        retry: &options.retry,
+                        dead_letter: &options.dead_letter,
+                        group: subscription.group.as_str(),
+                        delayed_redelivery: bus.capabilities().delayed_redelivery,
+                        observer: &**observer,
+                    };
+                    Box::pin(settling.settle(delivery, error)).await
+                }
             };
-            if let Err(error) = settling.settle(delivery, outcome).await {
+            if let Err(error) = settled {
                 // Not settled: the broker gives the event out again after its ack deadline.
                 tracing::warn!(topic = %subscription.topic, error = %error.chain(), "event could not be settled");
             }
-        };
+        });
         if span.is_disabled() {
             work.await
         } else {

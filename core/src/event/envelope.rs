@@ -4,13 +4,21 @@
 //! (`ce-` on NATS, `ce_` on Kafka) and the partitioning extension (`partitionkey`). Payload, `content-type`, the
 //! user's headers and the trace travel beside them under their own names.
 
-use std::{fmt::Write as _, str::FromStr as _, sync::Arc};
+mod time;
+
+use std::{fmt::Write as _, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Event, EventId, event::DEFAULT_CONTENT_TYPE};
+use super::{
+    Event, EventId,
+    event::{DEFAULT_CONTENT_TYPE, Inner},
+};
 use crate::name::Topic;
+
+/// The length of a prefix.
+const CE: usize = "ce-".len();
 
 /// What a source that is not known reads as; the specification wants one that is not empty.
 const NO_SOURCE: &str = "/";
@@ -103,67 +111,81 @@ pub fn write(event: &Event, prefix: Prefix, mut header: impl FnMut(&str, &str)) 
 /// Makes the event of a message that was received on `topic`.
 ///
 /// It never fails: a message of a foreign producer is an event too, which its handler may find undecodable. What is
-/// missing or malformed comes from `fallback`; headers that break [`Headers`](super::Headers)' rules are left out.
-pub fn read<'a, V: AsRef<str>>(
+/// missing or malformed comes from `fallback`; headers that break [`Headers`](super::Headers)' rules, or whose values
+/// are no text, are left out.
+pub fn read<'a, V: AsRef<[u8]>>(
     prefix: Prefix,
     topic: Topic,
     payload: Bytes,
     headers: impl IntoIterator<Item = (&'a str, V)>,
     fallback: &impl Fallback,
 ) -> Event {
-    let (mut id, mut time, mut key, mut source) = (None, None, None::<Arc<str>>, None);
-    let mut event = Event::builder(topic).payload(payload);
+    let (mut id, mut time, mut key, mut source, mut content_type) = (None, None, None, None, None);
     let mut own = super::Headers::new();
     for (name, value) in headers {
         let value = value.as_ref();
         match known(prefix, name) {
-            Some(Attribute::Id) => id = EventId::parse(value).ok(),
-            Some(Attribute::Time) => time = Timestamp::from_str(value).ok(),
-            Some(Attribute::Key) => key = Some(Arc::from(value)),
-            Some(Attribute::Source) => {
-                let told = value != NO_SOURCE && is_plain(value);
-                source = told.then(|| Arc::from(value));
-            }
+            Some(Attribute::Id) => id = EventId::received(value),
+            Some(Attribute::Time) => time = time::parse(value),
+            Some(Attribute::Key) => key = str::from_utf8(value).ok().map(Arc::from),
+            Some(Attribute::Source) => source = plain(value, NO_SOURCE),
             Some(Attribute::Version | Attribute::Type) => {}
             None if name.eq_ignore_ascii_case("content-type") => {
-                if value != DEFAULT_CONTENT_TYPE && is_plain(value) {
-                    event = event.content_type(value);
-                }
+                content_type = plain(value, DEFAULT_CONTENT_TYPE);
             }
             None => {
-                if own.insert_protocol(name, value).is_err() {
+                let inserted = str::from_utf8(value).map(|value| own.insert_protocol(name, value));
+                if !matches!(inserted, Ok(Ok(()))) {
                     tracing::trace!(header = %crate::name::shown(name), "header left out");
                 }
             }
         }
     }
-    let id = id.unwrap_or_else(|| fallback.id());
-    let time = time.unwrap_or_else(|| fallback.time());
-    let key = key.or_else(|| fallback.key());
-    event.received(id, time, key, source, own)
+    Event::received(Inner {
+        id: id.unwrap_or_else(|| fallback.id()),
+        topic,
+        key: key.or_else(|| fallback.key()),
+        time: time.unwrap_or_else(|| fallback.time()),
+        source,
+        content_type,
+        headers: own,
+        payload,
+    })
 }
 
-/// What comes from outside must not carry line breaks to wherever it is written next (B-07).
-fn is_plain(value: &str) -> bool {
-    // Text of ASCII, which is the rule, needs no decoding.
-    let ascii = |b: &u8| (b' '..0x7f).contains(b);
-    value.as_bytes().iter().all(ascii) || !value.contains(char::is_control)
+/// A text that says more than `default`. What comes from outside must not carry line breaks to wherever it is written
+/// next (B-07).
+fn plain(value: &[u8], default: &str) -> Option<Arc<str>> {
+    if value == default.as_bytes() {
+        return None;
+    }
+    let text = str::from_utf8(value).ok()?;
+    (!text.contains(char::is_control)).then(|| Arc::from(text))
 }
 
 fn known(prefix: Prefix, name: &str) -> Option<Attribute> {
+    let mark = match prefix {
+        Prefix::Dash => b'-',
+        Prefix::Underscore => b'_',
+    };
     // Most headers are not the envelope's: one look at the first bytes tells.
-    if !name.get(..2)?.eq_ignore_ascii_case("ce") {
+    let &[b'c' | b'C', b'e' | b'E', sign, ref rest @ ..] = name.as_bytes() else {
+        return None;
+    };
+    if sign != mark {
         return None;
     }
-    Attribute::ALL
-        .into_iter()
-        .find_map(|(attribute, dash, underscore)| {
-            let own = match prefix {
-                Prefix::Dash => dash,
-                Prefix::Underscore => underscore,
-            };
-            own.eq_ignore_ascii_case(name).then_some(attribute)
-        })
+    Some(match rest {
+        // As everybody writes them.
+        b"id" => Attribute::Id,
+        b"time" => Attribute::Time,
+        b"type" => Attribute::Type,
+        b"source" => Attribute::Source,
+        _ => {
+            let is = |name: &str| name.as_bytes()[CE..].eq_ignore_ascii_case(rest);
+            Attribute::ALL.into_iter().find(|(_, dash, _)| is(dash))?.0
+        }
+    })
 }
 
 #[cfg(test)]

@@ -26,17 +26,18 @@ const MAX_KEY: usize = 512;
 #[derive(Clone)]
 pub struct Event(Arc<Inner>);
 
+/// What an event is made of.
 #[derive(Clone)]
-struct Inner {
-    id: EventId,
-    topic: Topic,
-    key: Option<Arc<str>>,
-    time: Timestamp,
-    source: Option<Arc<str>>,
+pub(super) struct Inner {
+    pub(super) id: EventId,
+    pub(super) topic: Topic,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) time: Timestamp,
+    pub(super) source: Option<Arc<str>>,
     /// None: [`DEFAULT_CONTENT_TYPE`], so that a plain event has no text of its own.
-    content_type: Option<Arc<str>>,
-    headers: Headers,
-    payload: Bytes,
+    pub(super) content_type: Option<Arc<str>>,
+    pub(super) headers: Headers,
+    pub(super) payload: Bytes,
 }
 
 impl Event {
@@ -52,6 +53,12 @@ impl Event {
             headers: Ok(Headers::new()),
             payload: Bytes::new(),
         }
+    }
+
+    /// An event that came from a broker, where nothing may fail. A key that breaks the grammar is left out.
+    pub(super) fn received(mut inner: Inner) -> Self {
+        inner.key = inner.key.filter(|key| is_key(key));
+        Self(Arc::new(inner))
     }
 
     /// The identity.
@@ -242,27 +249,6 @@ impl EventBuilder {
     pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = payload.into();
         self
-    }
-
-    /// Finishes an event that came from a broker, where nothing may fail. A key that breaks the grammar is left out.
-    pub(super) fn received(
-        self,
-        id: EventId,
-        time: Timestamp,
-        key: Option<Arc<str>>,
-        source: Option<Arc<str>>,
-        headers: Headers,
-    ) -> Event {
-        Event(Arc::new(Inner {
-            id,
-            topic: self.topic,
-            key: key.filter(|key| is_key(key)),
-            time,
-            source,
-            content_type: self.content_type,
-            headers,
-            payload: self.payload,
-        }))
     }
 
     /// Checks and finishes the event.

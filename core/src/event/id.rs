@@ -42,10 +42,7 @@ impl EventId {
     /// # Errors
     /// `InvalidInput` when it is empty, over 128 bytes, or has a character outside printable ASCII.
     pub fn parse(text: &str) -> Result<Self> {
-        if let Ok(uuid) = Uuid::try_parse(text)
-            && text.len() == 36
-            && !text.bytes().any(|b| b.is_ascii_uppercase())
-        {
+        if let Some(uuid) = uuid(text.as_bytes()) {
             return Ok(Self(IdRepr::Uuid(uuid)));
         }
         if text.is_empty() || text.len() > MAX_ID || !text.bytes().all(|b| b.is_ascii_graphic()) {
@@ -56,6 +53,22 @@ impl EventId {
         }
         Ok(Self(IdRepr::Text(text.into())))
     }
+
+    /// As [`EventId::parse`], of bytes that need not be text.
+    pub(super) fn received(bytes: &[u8]) -> Option<Self> {
+        match uuid(bytes) {
+            Some(uuid) => Some(Self(IdRepr::Uuid(uuid))),
+            None => Self::parse(str::from_utf8(bytes).ok()?).ok(),
+        }
+    }
+}
+
+/// A UUID as we write it; in any other form it would not be written again as it was.
+fn uuid(bytes: &[u8]) -> Option<Uuid> {
+    let lower = |bytes: &[u8]| !bytes.iter().fold(false, |any, b| any | b.is_ascii_uppercase());
+    (bytes.len() == 36 && lower(bytes))
+        .then(|| Uuid::try_parse_ascii(bytes).ok())
+        .flatten()
 }
 
 impl Default for EventId {

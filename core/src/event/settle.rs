@@ -58,11 +58,8 @@ pub(super) struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    /// Settles by the table above.
-    pub(super) async fn settle(&self, delivery: Delivery, outcome: Result<()>) -> Result<()> {
-        let Err(error) = outcome else {
-            return delivery.ack().await;
-        };
+    /// Settles by the table above, after an error.
+    pub(super) async fn settle(&self, delivery: Delivery, error: Error) -> Result<()> {
         let attempt = delivery.attempt();
         let passing = self.retry.on.accepts(&error) || error.code() == Some(Code::Panicked);
         let topic = delivery.event().topic();

@@ -181,7 +181,9 @@ impl Driver {
                 // Before its partition had a queue of its own.
                 Some(Ok(record)) => {
                     let event = record::event(&self.group.topic, &record);
-                    if self.group.insert([(record.partition(), record.offset(), event)]) {
+                    let event = [(record.partition(), record.offset(), event)];
+                    let ready = lock(&self.group.state).insert(event);
+                    if ready {
                         self.group.tell_member();
                     }
                 }

@@ -8,7 +8,11 @@ use std::{sync::Arc, time::Duration};
 use cqi_core::event::Event;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 
-use super::{callbacks::Callbacks, group::Group, moment::Clock};
+use super::{
+    callbacks::Callbacks,
+    group::{Group, State},
+    moment::Clock,
+};
 use crate::{client::lock, record};
 
 /// The most errors of the client that wait for the driver; the first ones say most.
@@ -47,28 +51,37 @@ impl Group {
     /// whether there is something to give out.
     pub(super) fn fetch(&self, max: usize) -> bool {
         let mut queues = lock(&self.queues);
+        let mut state = lock(&self.state);
         loop {
-            let batch = self.poll(&mut queues, max);
+            let room = self.room(&mut state, max);
+            drop(state); // nothing is decoded under the lock of who settles
+            let batch = self.poll(&mut queues, room);
             if batch.is_empty() {
                 return false;
             }
-            if self.insert(batch) {
+            state = lock(&self.state);
+            if state.insert(batch) {
                 return true;
             }
         }
     }
 
-    /// As many records as there are, up to `max` and the room there is.
-    fn poll(&self, queues: &mut Queues, max: usize) -> Vec<(i32, i64, Event)> {
-        let (mut room, mut room_bytes) = {
-            let mut state = lock(&self.state);
-            let room = self.options.max_unsettled.saturating_sub(state.ledger.held());
-            let bytes = self.options.max_unsettled_bytes;
-            let room_bytes = bytes.saturating_sub(state.ledger.held_bytes());
-            state.full = room == 0 || room_bytes == 0; // then whoever settles tells us
-            (room.min(max), room_bytes)
-        };
-        let mut batch = Vec::new();
+    /// For how many events there is room, at most `max`, and for how many bytes.
+    fn room(&self, state: &mut State, max: usize) -> (usize, usize) {
+        let room = self.options.max_unsettled.saturating_sub(state.ledger.held());
+        let bytes = self.options.max_unsettled_bytes;
+        let room_bytes = bytes.saturating_sub(state.ledger.held_bytes());
+        state.full = room == 0 || room_bytes == 0; // then whoever settles tells us
+        (room.min(max), room_bytes)
+    }
+
+    /// As many records as there are and there is room for.
+    fn poll(
+        &self,
+        queues: &mut Queues,
+        (mut room, mut room_bytes): (usize, usize),
+    ) -> Vec<(i32, i64, Event)> {
+        let mut batch = Vec::with_capacity(room);
         for _ in 0..queues.all.len() {
             // Another one begins each time, so that a full one leaves the others their turn.
             queues.turn = (queues.turn + 1) % queues.all.len();
@@ -97,14 +110,14 @@ impl Group {
         }
         batch
     }
+}
 
+impl State {
     /// Takes events into the ledger. Returns whether there is more to give out.
-    pub(super) fn insert(&self, batch: impl IntoIterator<Item = (i32, i64, Event)>) -> bool {
-        let clock = Clock::now();
+    pub(super) fn insert(&mut self, batch: impl IntoIterator<Item = (i32, i64, Event)>) -> bool {
         let mut ready = false;
-        let mut state = lock(&self.state);
         for (partition, offset, event) in batch {
-            ready |= state.ledger.insert(partition, offset, event, clock);
+            ready |= self.ledger.insert(partition, offset, event, Clock::now);
         }
         ready
     }

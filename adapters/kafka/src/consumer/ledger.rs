@@ -14,6 +14,7 @@ use cqi_core::event::{Event, Redelivery};
 pub(super) use tokio::time::Instant;
 
 use super::{
+    entries::Entries,
     moment::Clock,
     notes::{self, Note},
     partition::{Claim, Entry, Lost, Partition, Position, State},
@@ -68,7 +69,7 @@ impl Ledger {
                 epoch: self.next_number,
                 position: offset,
                 touched,
-                entries: BTreeMap::new(),
+                entries: Entries::default(),
                 known,
                 busy: HashMap::default(),
                 dirty: false,
@@ -88,16 +89,20 @@ impl Ledger {
     pub(super) fn forget(&mut self, partition: i32) {
         if let Some(gone) = self.partitions.remove(&partition) {
             self.held -= gone.entries.len();
-            self.held_bytes -= gone
-                .entries
-                .values()
-                .map(|entry| entry.event.size())
-                .sum::<usize>();
+            let sizes = gone.entries.iter().map(|(_, entry)| entry.event.size());
+            self.held_bytes -= sizes.sum::<usize>();
         }
     }
 
-    /// Takes an event that was fetched. Returns whether there is more to give out.
-    pub(super) fn insert(&mut self, number: i32, offset: i64, event: Event, clock: Clock) -> bool {
+    /// Takes an event that was fetched. Returns whether there is more to give out. `clock` is asked only for an event that
+    /// may have to wait.
+    pub(super) fn insert(
+        &mut self,
+        number: i32,
+        offset: i64,
+        event: Event,
+        clock: impl Fn() -> Clock,
+    ) -> bool {
         let Some(partition) = self.partitions.get_mut(&number) else {
             return false;
         };
@@ -126,7 +131,9 @@ impl Ledger {
             }
         }
         let key = event.key().map(|key| self.keys.hash_one(key));
-        let until = clock.instant(note.not_before);
+        let until = (note.not_before > 0)
+            .then(|| clock().instant(note.not_before))
+            .flatten();
         self.held += 1;
         self.held_bytes += event.size();
         let waits = key.is_some_and(|key| match partition.busy.get_mut(&key) {
@@ -140,7 +147,7 @@ impl Ledger {
             }
         });
         let at_once = !waits && until.is_none();
-        partition.entries.insert(
+        partition.entries.push(
             offset,
             Entry {
                 event,
@@ -156,7 +163,7 @@ impl Ledger {
         if at_once {
             self.ready.push_back((number, offset));
         }
-        at_once || (!waits && self.release(number, offset, clock.now, false))
+        at_once || (!waits && self.release(number, offset, clock().now, false))
     }
 
     /// Lets an event come, at once or at its moment. Returns whether it can be given out now.
@@ -164,7 +171,7 @@ impl Ledger {
         let Some(entry) = self
             .partitions
             .get_mut(&number)
-            .and_then(|p| p.entries.get_mut(&offset))
+            .and_then(|p| p.entries.get_mut(offset))
         else {
             return false;
         };
@@ -196,7 +203,7 @@ impl Ledger {
             };
             let Some(entry) = partition
                 .entries
-                .get_mut(&offset)
+                .get_mut(offset)
                 .filter(|entry| entry.state == State::Ready)
             else {
                 continue;
@@ -227,9 +234,7 @@ impl Ledger {
         let partition = self.partition(claim)?;
         partition.leased(claim)?;
         partition.dirty = true;
-        let Some(entry) = partition.entries.remove(&claim.offset) else {
-            return Err(Lost);
-        };
+        let entry = partition.entries.remove(claim.offset).ok_or(Lost)?;
         let mut next = None;
         if let Some(key) = entry.key {
             next = partition.busy.get_mut(&key).and_then(VecDeque::pop_front);
@@ -312,7 +317,7 @@ impl Ledger {
                     partition.dirty = true;
                 }
                 entry.state = State::Ready;
-                self.ready.push_front((*number, *offset));
+                self.ready.push_front((*number, offset));
                 back = true;
             }
         }
@@ -325,8 +330,8 @@ impl Ledger {
         self.partitions
             .iter()
             .filter(|(number, _)| of.is_none_or(|of| of.contains(number)))
-            .flat_map(|(_, partition)| partition.entries.values())
-            .any(|entry| matches!(entry.state, State::Leased { until, abandoned: false, .. } if until > now))
+            .flat_map(|(_, partition)| partition.entries.iter())
+            .any(|(_, entry)| matches!(entry.state, State::Leased { until, abandoned: false, .. } if until > now))
     }
 
     /// What is to be committed of the partitions with news, or of these whether they have news or not.

@@ -25,6 +25,9 @@ use super::{
 };
 use crate::client::lock;
 
+/// The most events that are given out at once: so few that their memory is still at hand, in the processor and in the
+/// allocator, when they are handled and dropped.
+const BITE: usize = 16;
 /// How long the last member waits for the client to leave.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -81,10 +84,10 @@ impl Member {
         }
     }
 
-    /// What is ready now, up to `max`; `None` when the bus is closed.
-    fn take(&self, max: usize) -> Option<Result<Vec<Delivery>>> {
+    /// What is ready now, up to `max`; `None` when the bus is closed. `waiting` of those who wait are this member.
+    fn take(&self, max: usize, waiting: usize) -> Option<Result<Vec<Delivery>>> {
         let now = Instant::now();
-        let mut batch = Vec::new();
+        let mut batch = Vec::with_capacity(max);
         let mut state = lock(&self.group.state);
         if state.closed {
             return None;
@@ -112,7 +115,7 @@ impl Member {
         let idle = batch.is_empty() && !state.idle && state.ledger.held() == 0 && state.ledger.is_dirty();
         state.idle |= idle;
         drop(state);
-        if more && self.group.waiting.load(SeqCst) > 1 {
+        if more && self.group.waiting.load(SeqCst) > waiting {
             self.group.tell_member(); // another member may take the rest
         }
         if earlier || aside || idle {
@@ -128,15 +131,23 @@ impl Deliveries for Member {
         if self.left {
             return None;
         }
+        let max = max.clamp(1, BITE);
+        let is_empty = |taken: &Option<Result<Vec<_>>>| matches!(taken, Some(Ok(batch)) if batch.is_empty());
+        // Who finds something need not be ready to be woken.
+        let taken = self.take(max, 0);
+        if !is_empty(&taken) {
+            return taken;
+        }
         let _waiting = Waiting::new(&self.group);
         loop {
             let woken = self.group.wake().notified();
             let mut woken = std::pin::pin!(woken);
             woken.as_mut().enable(); // before looking, so that nothing in between is missed
-            match self.take(max.max(1)) {
-                Some(Ok(batch)) if batch.is_empty() => woken.await,
-                taken => return taken,
+            let taken = self.take(max, 1);
+            if !is_empty(&taken) {
+                return taken;
             }
+            woken.await;
         }
     }
 

@@ -8,6 +8,7 @@ mod callbacks;
 mod committer;
 mod committing;
 mod driver;
+mod entries;
 mod fetching;
 mod group;
 mod ledger;

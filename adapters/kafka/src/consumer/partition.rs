@@ -6,6 +6,7 @@ use cqi_core::event::Event;
 use tokio::time::Instant;
 
 use super::{
+    entries::Entries,
     moment::Clock,
     notes::{self, Note},
 };
@@ -18,7 +19,7 @@ pub(super) struct Partition {
     pub(super) position: i64,
     /// One past the last offset anything is known of beyond its being there.
     pub(super) touched: i64,
-    pub(super) entries: BTreeMap<i64, Entry>,
+    pub(super) entries: Entries,
     /// What an earlier owner knew of events that are still to be fetched.
     pub(super) known: BTreeMap<i64, Note>,
     /// Keys with an event that is out or coming back, by their hash, and the offsets that wait behind it.
@@ -78,14 +79,14 @@ pub(super) struct Position {
 impl Partition {
     /// The entry of a delivery that is still out under this claim.
     pub(super) fn leased(&mut self, claim: Claim) -> Result<&mut Entry, Lost> {
-        let entry = self.entries.get_mut(&claim.offset);
+        let entry = self.entries.get_mut(claim.offset);
         entry
             .filter(|entry| matches!(entry.state, State::Leased { number, .. } if number == claim.number))
             .ok_or(Lost)
     }
 
     pub(super) fn committed(&self, partition: i32, clock: Clock) -> Position {
-        let low = self.entries.keys().next().copied().unwrap_or(self.position);
+        let low = self.entries.first().unwrap_or(self.position);
         let noted = self.entries.iter().map(|(offset, entry)| {
             let (attempts, until) = match entry.state {
                 // Whoever takes over lets the deadline pass first; then this attempt has failed.
@@ -95,7 +96,7 @@ impl Partition {
                 State::Ready => (entry.attempts, None),
             };
             let not_before = until.map_or(0, |until| clock.millis(until));
-            (*offset, Note { attempts, not_before })
+            (offset, Note { attempts, not_before })
         });
         let known = self
             .known

@@ -39,15 +39,15 @@ where
         return next(message).await;
     }
     let result = next(message).instrument(span.clone()).await;
-    failed(&span, result.as_ref().err());
+    if let Err(error) = &result {
+        failed(&span, error);
+    }
     result
 }
 
 /// Tells the span of a message that handling it failed.
-pub(in crate::event) fn failed(span: &Span, error: Option<&Error>) {
-    if let Some(error) = error {
-        span.record("error.type", error.wire_code());
-    }
+pub(in crate::event) fn failed(span: &Span, error: &Error) {
+    span.record("error.type", error.wire_code());
 }
 
 /// The span of a message. The consume loop settles inside it too, so that what becomes of an event is logged under its

@@ -25,7 +25,8 @@ impl Case {
         if let Some(key) = key {
             event = event.key(key);
         }
-        self.ledger.insert(0, offset, event.build().unwrap(), self.clock);
+        self.ledger
+            .insert(0, offset, event.build().unwrap(), || self.clock);
     }
 
     fn later(&mut self, time: Duration) {
