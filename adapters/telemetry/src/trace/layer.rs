@@ -13,7 +13,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, SpanRef},
 };
 
-use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed, outside};
+use super::{FinishedSpan, SpanSink, SpanTrace, attributes::SpanAttributes, outside};
 use crate::{home::Home, mask::Masker};
 
 /// Gives ids to spans, and hands the recorded ones over when they end.
@@ -30,11 +30,11 @@ pub(crate) struct TraceLayer {
 struct Recording {
     started: Timestamp,
     clock: Instant,
-    attributes: Attributed,
+    attributes: SpanAttributes,
 }
 
 impl Recording {
-    fn start(attributes: Attributed) -> Self {
+    fn start(attributes: SpanAttributes) -> Self {
         Self {
             started: Timestamp::now(),
             clock: Instant::now(),
@@ -89,7 +89,7 @@ where
         let mut extensions = span.extensions_mut();
         extensions.replace(trace);
         if records {
-            let mut attributed = Attributed::with_capacity(attributes.metadata().fields().len());
+            let mut attributed = SpanAttributes::with_capacity(attributes.metadata().fields().len());
             attributes.record(&mut attributed.gather(&self.masker));
             extensions.replace(Recording::start(attributed));
         }
@@ -120,7 +120,6 @@ fn finished<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<FinishedSpan
     let recording = extensions.remove::<Recording>()?;
     let trace = extensions.get_mut::<SpanTrace>()?;
     let metadata = span.metadata();
-    let (attributes, dropped_attributes) = recording.attributes.into_parts();
     Some(FinishedSpan {
         name: metadata.name(),
         target: metadata.target(),
@@ -131,7 +130,6 @@ fn finished<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<FinishedSpan
         state: trace.state.clone(),
         started: recording.started,
         elapsed: recording.clock.elapsed(),
-        attributes,
-        dropped_attributes,
+        attributes: recording.attributes,
     })
 }

@@ -21,8 +21,9 @@ use tracing::{Dispatch, span::Id};
 use tracing_subscriber::registry::{Extensions, LookupSpan, Registry};
 
 pub use self::{
+    attributes::SpanAttributes,
     export::ExportOptions,
-    sink::{FinishedSpan, SpanSink, Value},
+    sink::{AttributeValue, FinishedSpan, SpanSink},
 };
 pub(crate) use self::{
     export::{Counts, Exporter},

@@ -5,8 +5,9 @@
 //! dropped and counted.
 
 mod client;
-mod convert;
+mod codec;
 mod options;
+mod otlp;
 mod report;
 mod semantic;
 mod worker;
@@ -85,7 +86,7 @@ impl Exporter {
             until: Arc::default(),
             full: Arc::clone(&full),
             client,
-            resource: convert::resource(service, &options),
+            resource: otlp::resource(service, &options),
             options,
             counts: Arc::clone(&counts),
             reporter: Reporter {
@@ -153,9 +154,9 @@ impl SpanSink for Exporter {
             self.counts.full.fetch_add(1, Relaxed);
         }
         let waiting = self.queue.max_capacity() - self.queue.capacity();
-        // Only at the mark, so that a busy program does not wake the thread for every span. One that was missed costs
-        // no more than the delay.
-        if waiting == self.batch {
+        // Not below the mark, so that a busy program does not wake the thread for every span; and not at the mark alone,
+        // which two spans that end at once step over: the queue would overflow while the thread waits for company.
+        if waiting >= self.batch {
             self.full.notify_one();
         }
     }
