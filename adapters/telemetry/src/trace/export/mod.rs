@@ -32,8 +32,9 @@ use crate::{ServiceIdentity, home::Home};
 #[derive(Debug)]
 pub(crate) struct Exporter {
     queue: mpsc::Sender<FinishedSpan>,
-    batch: usize,
-    full: Arc<Notify>,
+    /// How many spans are worth a request.
+    enough: usize,
+    came: Arc<Notify>,
     counts: Arc<Counts>,
     stop: watch::Sender<Option<Duration>>,
     thread: Mutex<Option<Thread>>,
@@ -78,13 +79,13 @@ impl Exporter {
         };
         let (queue, spans) = mpsc::channel(options.queue);
         let (stop, stopped) = watch::channel(None);
-        let (full, counts) = (Arc::new(Notify::new()), Arc::new(Counts::default()));
-        let batch = options.batch.min(options.queue.div_ceil(2));
+        let (came, counts) = (Arc::new(Notify::new()), Arc::new(Counts::default()));
+        let enough = options.enough();
         let worker = Worker {
             spans,
             stop: stopped,
             until: Arc::default(),
-            full: Arc::clone(&full),
+            came: Arc::clone(&came),
             client,
             resource: otlp::resource(service, &options),
             options,
@@ -111,8 +112,8 @@ impl Exporter {
             .map_err(failed)?;
         Ok(Some(Self {
             queue,
-            batch,
-            full,
+            enough,
+            came,
             counts,
             stop,
             thread: Mutex::new(Some(Thread { handle, ended })),
@@ -154,10 +155,10 @@ impl SpanSink for Exporter {
             self.counts.full.fetch_add(1, Relaxed);
         }
         let waiting = self.queue.max_capacity() - self.queue.capacity();
-        // Not below the mark, so that a busy program does not wake the thread for every span; and not at the mark alone,
-        // which two spans that end at once step over: the queue would overflow while the thread waits for company.
-        if waiting >= self.batch {
-            self.full.notify_one();
+        // Not for fewer, so that a busy program does not wake the thread for every span; and not for so many alone, which
+        // two spans that end at once step over: the queue would overflow while the thread waits for company.
+        if waiting >= self.enough {
+            self.came.notify_one();
         }
     }
 }

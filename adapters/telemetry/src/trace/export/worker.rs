@@ -29,8 +29,8 @@ pub(super) struct Worker {
     pub(super) stop: watch::Receiver<Option<Duration>>,
     /// Until when that is.
     pub(super) until: Arc<OnceLock<Instant>>,
-    /// A batch is full.
-    pub(super) full: Arc<Notify>,
+    /// Enough spans wait.
+    pub(super) came: Arc<Notify>,
     pub(super) client: Client,
     /// Who sends, encoded.
     pub(super) resource: Bytes,
@@ -70,10 +70,10 @@ impl Worker {
             _ = stopped(&mut self.stop) => 0,
             came = self.spans.recv_many(batch, max) => came,
         };
-        if came > 0 && came < max {
+        if came > 0 && came < self.options.enough() {
             tokio::select! {
                 _ = stopped(&mut self.stop) => {}
-                () = self.full.notified() => {}
+                () = self.came.notified() => {}
                 () = sleep(self.options.delay) => {}
             }
             while batch.len() < max
