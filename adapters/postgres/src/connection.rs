@@ -14,7 +14,7 @@ use sqlx::{
 use tokio::time::Instant;
 
 use crate::{
-    error::{Fate, Fault, Phase, classify, read_only},
+    error::{Fate, Fault, Phase, classify, pooler, read_only},
     statement::{Prepared, Traits, trusted},
 };
 
@@ -27,6 +27,15 @@ const REPEATS: u32 = 3;
 /// Has the server look once a second whether the client of a running statement is still there. Not every platform of a
 /// server can.
 const LOOK_FOR_CLIENT: &str = "SET client_connection_check_interval = 1000";
+
+/// Whether the server ends statements after this time, as it was told when the connection was opened (F-DB-11).
+async fn has_timeout(raw: &mut PgConnection, limit: Duration) -> sqlx::Result<bool> {
+    let millis = limit.as_millis();
+    let asked = format!("SELECT current_setting('statement_timeout')::interval = '{millis} ms'");
+    let row = raw.fetch_one(sqlx::raw_sql(trusted(&asked))).await?;
+    let same = row.try_get_raw(0)?;
+    Ok(same.as_str().is_ok_and(|same| same == "t"))
+}
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -70,7 +79,12 @@ pub(crate) enum Release {
 
 impl Connection {
     /// Opens a connection; the caller sets the limit.
-    pub(crate) async fn open(options: &PgConnectOptions, writable: bool, lifetime: Duration) -> Result<Self> {
+    pub(crate) async fn open(
+        options: &PgConnectOptions,
+        statement_timeout: Duration,
+        writable: bool,
+        lifetime: Duration,
+    ) -> Result<Self> {
         let opened = async {
             let mut raw = options.connect().await?;
             if let Err(error) = raw.execute(LOOK_FOR_CLIENT).await
@@ -78,11 +92,16 @@ impl Connection {
             {
                 return Err(error);
             }
-            Ok(raw)
+            let limited = has_timeout(&mut raw, statement_timeout).await?;
+            Ok((raw, limited))
         };
-        let raw = opened
+        let (raw, limited) = opened
             .await
             .map_err(|error| classify(error, Phase::Connect, false).error)?;
+        if !limited {
+            let why = "the server's statement_timeout is not the one asked for";
+            return Err(pooler(why));
+        }
         let now = Instant::now();
         let mut connection = Self {
             raw,

@@ -44,7 +44,9 @@ use crate::{
 /// that after a failover the new primary is found.
 ///
 /// # PgBouncer
-/// Session mode works, with `ignore_startup_parameters = options`; transaction mode does not.
+/// Session mode works, with `ignore_startup_parameters = options` there and the time limits, which it then does not hand
+/// on, set for the role: `ALTER ROLE app SET statement_timeout = '30s'`, the same as `statement_timeout` here. Anything else
+/// is refused at the start, transaction mode too, whose statements and settings would meet other connections.
 #[derive(Debug, Clone)]
 pub struct PostgresDatabase {
     pool: Arc<Pool>,

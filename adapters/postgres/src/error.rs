@@ -133,6 +133,15 @@ pub(crate) fn read_only() -> Error {
         .with_code(Code::Unavailable)
 }
 
+/// Somebody stands between us and the server who does not hand on what a connection asks for (F-DB-11).
+pub(crate) fn pooler(why: &str) -> Error {
+    Error::permanent(format!(
+        "{why}: a pooler such as PgBouncer stands before it; connect to the server itself, or to a pooler of sessions with \
+         ignore_startup_parameters = options and the time limits set for the role"
+    ))
+    .with_code(Code::FailedPrecondition)
+}
+
 fn of_server(fault: &PgDatabaseError, phase: Phase, has_parameters: bool) -> Fault {
     let state = fault.code();
     // After these the server has closed the connection.
@@ -141,6 +150,9 @@ fn of_server(fault: &PgDatabaseError, phase: Phase, has_parameters: bool) -> Fau
     let (mut error, fate) = if stale {
         let why = "the tables were changed under a prepared statement";
         (Error::temporary(why).with_code(Code::Conflict), Fate::Stale)
+    } else if phase == Phase::Connect && fault.message().contains("startup parameter") {
+        let why = format!("the connection is refused ({})", fault.message());
+        (pooler(&why), Fate::Lost)
     } else if state == "25006" && phase != Phase::ReadOnly {
         (read_only(), Fate::Lost)
     } else {

@@ -115,7 +115,8 @@ impl Pool {
         let number = self.opened.fetch_add(1, Ordering::Relaxed);
         let lifetime = lifetime - lifetime / 64 * u32::try_from(number % 8).unwrap_or_default();
         let generation = self.generation.load(Ordering::Acquire);
-        match Connection::open(&self.connect, self.options.require_writable, lifetime).await {
+        let (timeout, writable) = (self.options.statement_timeout, self.options.require_writable);
+        match Connection::open(&self.connect, timeout, writable, lifetime).await {
             Ok(mut connection) => {
                 self.outage.ended();
                 connection.generation = generation;

@@ -10,6 +10,7 @@ mod limits;
 mod links;
 mod login;
 mod migrations;
+mod pooler;
 mod sessions;
 mod statements;
 mod support;

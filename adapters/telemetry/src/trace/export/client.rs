@@ -1,6 +1,6 @@
 //! Sending spans to a collector: over gRPC, or as protobuf over HTTP.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cqi_core::{Error, Result, tls::ClientTlsOptions};
@@ -123,8 +123,11 @@ async fn send_grpc(
     *request.metadata_mut() = metadata.clone();
     let method = PathAndQuery::from_static(EXPORT);
     let answer = async {
-        let ready = client.ready().await;
-        ready.map_err(|error| Status::unavailable(error.to_string()))?;
+        client.ready().await.map_err(|error| {
+            let mut status = Status::unavailable("no connection");
+            status.set_source(Arc::new(error));
+            status
+        })?;
         client.unary(request, method, Encoded).await
     };
     match answer.await {
