@@ -28,9 +28,7 @@ static KNOWN: [(&str, HeaderName); 7] = [
 /// The headers `event` travels with, the broker's deduplication id among them.
 pub(crate) fn write(event: &Event) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    if let Ok(id) = HeaderValue::from_str(&deduplication_id(event)) {
-        headers.insert(NATS_MESSAGE_ID, id);
-    }
+    headers.insert(NATS_MESSAGE_ID, deduplication_id(event));
     envelope::write(event, Prefix::Dash, |name, value| {
         let known = KNOWN.iter().find(|(known, _)| *known == name);
         let value = encode(value, name.starts_with("ce-"));

@@ -41,6 +41,7 @@ mod link;
 mod message;
 mod publish;
 mod released;
+mod requests;
 mod stream;
 mod wakers;
 
