@@ -2,9 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
     hash::{BuildHasher, RandomState},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -12,15 +11,16 @@ use std::{
             Ordering::{AcqRel, Acquire, Release},
         },
     },
-    task::Poll,
     time::Duration,
 };
 
 use async_nats::{
-    Client, ConnectOptions, HeaderMap, Message, Request, RequestErrorKind, Subject, connection::State,
+    Client, ConnectOptions, HeaderMap, Message, PublishError, Request, RequestErrorKind, Subject,
+    connection::State,
 };
 use bytes::Bytes;
 use cqi_core::{Error, Result};
+use futures::FutureExt;
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
@@ -157,7 +157,7 @@ impl Link {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let asking = self.client.send_request(subject.clone(), request);
+        let asking = pin!(self.client.send_request(subject.clone(), request));
         match self.attend(&watch, &subject, asking).await? {
             Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
@@ -186,9 +186,8 @@ impl Link {
         &self,
         watch: &Watch,
         subject: &str,
-        work: impl Future<Output = T>,
+        mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T> {
-        let mut work = pin!(work);
         let mut now = watch.end - watch.within;
         loop {
             if let Ok(done) = timeout_at(watch.end.min(now + LOOK), &mut work).await {
@@ -228,19 +227,33 @@ impl Link {
         if !self.is_up() {
             return Err(self.at(error::down()));
         }
-        let sent = async {
-            match reply {
-                Some(reply) => self.client.publish_with_reply(subject, reply, payload).await,
-                None => self.client.publish(subject, payload).await,
+        // There is room nearly always, and then no need for a timer, nor for space to wait in.
+        let sent = match self.post(&subject, reply.as_ref(), &payload).now_or_never() {
+            Some(sent) => sent,
+            None => {
+                let posting = Box::pin(self.post(&subject, reply.as_ref(), &payload));
+                timeout(within, posting)
+                    .await
+                    .map_err(|_| self.at(error::down()))?
             }
         };
-        let mut sent = pin!(sent);
-        // There is room nearly always, and then no need for a timer.
-        let sent = match poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await {
-            Poll::Ready(sent) => sent,
-            Poll::Pending => timeout(within, sent).await.map_err(|_| self.at(error::down()))?,
-        };
         sent.map_err(|_| Error::closed("event bus"))
+    }
+
+    async fn post(
+        &self,
+        subject: &Subject,
+        reply: Option<&Subject>,
+        payload: &Bytes,
+    ) -> Result<(), PublishError> {
+        let (subject, payload) = (subject.clone(), payload.clone());
+        match reply {
+            Some(reply) => {
+                let sent = self.client.publish_with_reply(subject, reply.clone(), payload);
+                sent.await
+            }
+            None => self.client.publish(subject, payload).await,
+        }
     }
 
     /// An error with the server's name.

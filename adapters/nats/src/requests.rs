@@ -3,7 +3,7 @@
 //! The client's own requests cost an address, a slot and a timer each, and wake whoever waits for them one by one. Here all
 //! answers come to one mailbox, and whoever is woken by the first finds those that came with it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, pin::pin};
 
 use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
@@ -95,7 +95,7 @@ impl<'a> Requests<'a> {
         let sending = link
             .client()
             .publish_with_reply_and_headers(subject.clone(), reply, headers, payload);
-        let sent = link.attend(&watch, &subject, sending).await?;
+        let sent = link.attend(&watch, &subject, pin!(sending)).await?;
         sent.map_err(|error| link.at(error::publish(&error)))?;
         mailbox.next += 1;
         self.open += 1;
@@ -180,7 +180,7 @@ async fn open(link: &Link, watch: &Watch) -> Result<Mailbox> {
     let address = link.client().new_inbox();
     let all = format!("{address}.*");
     let subscribed = link
-        .attend(watch, &all, link.client().subscribe(all.clone()))
+        .attend(watch, &all, pin!(link.client().subscribe(all.clone())))
         .await?;
     Ok(Mailbox {
         subscriber: subscribed.map_err(|_| Error::closed("event bus"))?,

@@ -282,7 +282,6 @@ impl Shared {
                 retry: &options.retry,
                 dead_letter: &options.dead_letter,
                 group: subscription.group.as_str(),
-                delayed_redelivery: bus.capabilities().delayed_redelivery,
                 observer: &**observer,
             };
             if let Err(error) = settling.settle(delivery, outcome).await {
