@@ -31,8 +31,9 @@ const SPARE: usize = 8;
 const QUICK: Duration = Duration::from_millis(250);
 /// How long ending a subscription may take.
 const ENDING: Duration = Duration::from_secs(1);
-/// How many messages a pull asks for at most, unless a member wants more at once.
+/// How many messages a pull asks for at most, and about how many bytes, unless a member wants more at once.
 const MOST: usize = 512;
+const MOST_BYTES: usize = 1 << 20;
 /// In what time a pull's messages must be worked off for the next one to ask for more. What a member holds is then some
 /// milliseconds of its work.
 const BURST: Duration = Duration::from_millis(20);
@@ -93,6 +94,8 @@ pub(crate) struct Inbox {
     open: u32,
     /// How many messages the last one asked for.
     width: usize,
+    /// The size of the last message.
+    size: usize,
     /// How many went out in a row, each soon after the one before.
     soon: u32,
     /// About how many messages they may still bring.
@@ -125,6 +128,7 @@ impl Inbox {
             received: 0,
             open: 0,
             width: 0,
+            size: 0,
             soon: 0,
             expected: 0,
             heard: now,
@@ -228,7 +232,8 @@ impl Inbox {
         };
         // The second goes out ahead. When the third does, all of the first is worked off.
         let batch = if is_alone && self.soon > 2 {
-            max.max(MOST.min(self.width * 2))
+            let most = MOST.min(MOST_BYTES / self.size.max(1));
+            max.max(most.min(self.width * 2))
         } else {
             max
         };
@@ -289,6 +294,7 @@ impl Inbox {
         let Some(place) = place else {
             return tracing::warn!(subject = %message.subject, "a message that is no delivery was left out");
         };
+        self.size = message.length;
         self.buffer.push_back(Held {
             message,
             place,
