@@ -35,5 +35,5 @@ pub use self::{
     mask::Redaction,
     metrics::Metrics,
     telemetry::{ServiceIdentity, Telemetry, TelemetryOptions},
-    trace::{ExportOptions, FinishedSpan, SpanSink},
+    trace::{AttributeValue, ExportOptions, FinishedSpan, SpanAttributes, SpanSink},
 };

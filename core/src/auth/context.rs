@@ -125,6 +125,11 @@ pub async fn with_auth_context<F: Future>(caller: Arc<AuthContext>, work: F) -> 
     CURRENT.scope(caller, work).await
 }
 
+/// Runs one step of a handler, such as one poll of its future, with `caller` as the current one.
+pub fn in_auth_context<T>(caller: &Arc<AuthContext>, step: impl FnOnce() -> T) -> T {
+    CURRENT.sync_scope(Arc::clone(caller), step)
+}
+
 /// The caller of the current request (AUTH-2).
 ///
 /// # Errors
@@ -144,6 +149,7 @@ mod tests {
         let caller = Arc::new(AuthContext::new(AuthType::Jwt).with_user("ada"));
         let inside = with_auth_context(Arc::clone(&caller), async { current() }).await;
         assert_eq!(inside.unwrap(), caller);
+        assert_eq!(in_auth_context(&caller, current).unwrap(), caller);
         assert!(current().unwrap_err().is_unauthorized());
     }
 

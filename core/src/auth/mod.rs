@@ -19,7 +19,7 @@ pub use self::{
     authenticator::Authenticator,
     bearer::{MAX_CREDENTIAL, bearer},
     breaker::{Breaker, BreakerOptions},
-    context::{AuthContext, AuthType, current, with_auth_context},
+    context::{AuthContext, AuthType, current, in_auth_context, with_auth_context},
     requirement::Requirement,
     verifier::Verifier,
 };

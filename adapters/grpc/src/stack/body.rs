@@ -1,16 +1,16 @@
 //! The body of a response: what goes on after the handler has returned.
 
 use std::{
-    future::{Future as _, poll_fn},
+    future::Future as _,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use cqi_core::{
-    auth::{AuthContext, with_auth_context},
+    auth::{AuthContext, in_auth_context},
     request::Scope,
 };
 use http::HeaderMap;
@@ -68,12 +68,10 @@ impl CallBody {
             return Poll::Ready(None);
         };
         let _entered = self.call.span.enter();
-        let poll = |context: &mut Context<'_>| self.scope.step(|| Pin::new(&mut *inner).poll_frame(context));
-        let mut part = poll_fn(poll);
+        let poll = || self.scope.step(|| Pin::new(inner).poll_frame(context));
         match &self.caller {
-            // Made anew for every part: a scope that is dropped leaves nothing behind.
-            Some(caller) => pin!(with_auth_context(Arc::clone(caller), part)).poll(context),
-            None => Pin::new(&mut part).poll(context),
+            Some(caller) => in_auth_context(caller, poll),
+            None => poll(),
         }
     }
 

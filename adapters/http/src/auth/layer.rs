@@ -11,8 +11,7 @@ use std::{
 use axum::{body::Body, extract::OriginalUri, response::Response};
 use cqi_core::{
     Error, Result,
-    auth::{AuthContext, Authenticator, Verifier, bearer, refused, with_auth_context},
-    request::Scope,
+    auth::{AuthContext, Authenticator, Verifier, bearer, refused},
     secret::Secret,
 };
 use http::{Extensions, HeaderMap, Request, header::AUTHORIZATION};
@@ -129,13 +128,13 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = AuthFuture<S::Future>;
+    type Future = AuthFuture<S>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> AuthFuture<S> {
         if self.auth.is_open(path_as_it_came(&request)) {
             return AuthFuture::open(self.inner.call(request));
         }
@@ -147,24 +146,14 @@ where
         if matches!(given, Given::Nothing) {
             return AuthFuture::refused(refused().into());
         }
+        // Without a server in front, in tests of a router, all are one client.
+        let address = client_ip(request.extensions()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let auth = Arc::clone(&self.auth);
+        let verified = async move { auth.verify(given, address).await };
         // The one that was ready is used, its clone is kept for the next request.
         let mut inner = self.inner.clone();
         mem::swap(&mut inner, &mut self.inner);
-        AuthFuture::verifying(async move {
-            let (caller, credential) = auth.verify(given, request.extensions()).await?;
-            request.extensions_mut().insert(Arc::clone(&caller));
-            let handled = async move { inner.call(request).await };
-            let handled = with_auth_context(caller, handled);
-            let response = match credential {
-                Some(credential) => {
-                    let scope = Scope::current().with_credential(Arc::new(credential));
-                    scope.run(handled).await
-                }
-                None => handled.await,
-            };
-            Ok(response.unwrap_or_else(|never| match never {}))
-        })
+        AuthFuture::verifying(verified, inner, request)
     }
 }
 
@@ -185,16 +174,16 @@ impl Auth {
         let mut all = headers.get_all(AUTHORIZATION).iter();
         let header = match (all.next(), all.next()) {
             (None, _) => return Given::Nothing,
-            (Some(header), None) => header.clone(),
+            (Some(header), None) => header,
             // Which of them another reader took is not known.
             (Some(_), Some(_)) => return Given::Bearer(Err(refused())),
         };
         let credential = bearer(header.to_str().ok());
-        if credential.is_ok() {
-            let mut header = header;
-            header.set_sensitive(true);
+        if credential.is_ok()
+            && let Some(header) = headers.get_mut(AUTHORIZATION)
+        {
             // So that a handler that logs its headers does not log this one.
-            headers.insert(AUTHORIZATION, header);
+            header.set_sensitive(true);
         }
         Given::Bearer(credential)
     }
@@ -206,18 +195,13 @@ impl Auth {
         }
     }
 
-    async fn verify(
-        &self,
-        given: Given,
-        extensions: &Extensions,
-    ) -> Result<(Arc<AuthContext>, Option<Secret>)> {
+    /// The caller, and the credential if there was one.
+    async fn verify(&self, given: Given, address: IpAddr) -> Result<(Arc<AuthContext>, Option<Secret>)> {
         let credential = match given {
             Given::Certificate(caller) => return Ok((caller, None)),
             Given::Bearer(credential) => credential,
             Given::Nothing => return Err(refused()),
         };
-        // Without a server in front, in tests of a router, all are one client.
-        let address = client_ip(extensions).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let (caller, credential) = self.authenticator.authenticate(address, credential).await?;
         Ok((Arc::new(caller), Some(credential)))
     }

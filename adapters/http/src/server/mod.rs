@@ -175,6 +175,8 @@ impl Service for HttpServer {
             (None, Some(auth)) => router.layer(auth),
             (None, None) => router,
         };
+        // Puts the layers around the handlers now: axum would do so anew for every request.
+        let router = router.with_state(());
         let tls = self.tls;
         let shared = connection::Shared::new(router, self.options, tls.clone(), self.drain);
         tokio::select! {

@@ -229,7 +229,8 @@ impl Exchange {
         let status = response.status();
         let elapsed = self.started.elapsed();
         if self.parts.metrics {
-            self.served(status.as_str(), response.body().size_hint().exact().unwrap_or(0));
+            let bytes = response.body().size_hint().exact().unwrap_or(0);
+            self.served(status.as_str(), elapsed, bytes);
         }
         if self.parts.log {
             let _entered = self.span.enter();
@@ -265,13 +266,13 @@ impl Exchange {
         Response::from_parts(parts, body)
     }
 
-    fn served(&self, status: &str, response_bytes: u64) {
+    fn served(&self, status: &str, elapsed: Duration, response_bytes: u64) {
         self.parts.observer.observe(&Observation::Served {
             protocol: "http",
             method: method_label(&self.method),
             route: label(&self.route),
             status,
-            elapsed: self.started.elapsed(),
+            elapsed,
             request_bytes: self.request_bytes,
             response_bytes,
         });
@@ -291,7 +292,7 @@ impl Drop for Exchange {
             return;
         }
         if self.parts.metrics {
-            self.served("499", 0);
+            self.served("499", self.started.elapsed(), 0);
         }
         if self.parts.log {
             let _entered = self.span.enter();

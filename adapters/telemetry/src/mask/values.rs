@@ -79,12 +79,10 @@ pub(super) fn card(text: &[u8], at: usize) -> Result<Range<usize>, usize> {
     const SHORTEST: usize = 13;
     let digits_end = |from| skip(text, from, |byte: u8| byte.is_ascii_digit());
     let alone = |byte: Option<&u8>| byte.is_none_or(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
-    // Most digits stand inside an id, or there are too few.
-    if !alone(at.checked_sub(1).map(|before| &text[before])) || text.len() - at < SHORTEST {
-        return Err(at + 1);
-    }
     let run = digits_end(at);
-    if run - at < GROUP {
+    // Most digits stand inside an id, or there are too few.
+    let inside = !alone(at.checked_sub(1).map(|before| &text[before]));
+    if inside || run - at < GROUP || text.len() - at < SHORTEST {
         return Err(run);
     }
     let mut ends = [run; GROUPS];

@@ -18,7 +18,7 @@ use cqi_core::{
 use tracing::{Instrument as _, info_span, instrument::WithSubscriber as _};
 
 use super::Rig;
-use crate::{FinishedSpan, trace::Value};
+use crate::{FinishedSpan, trace::AttributeValue};
 
 /// A database that knows nothing and fails to write.
 #[derive(Debug)]
@@ -106,13 +106,14 @@ async fn work(rig: &Rig) -> Event {
     event
 }
 
-fn attribute<'a>(span: &'a FinishedSpan, name: &str) -> Option<&'a Value> {
-    let found = span.attributes.iter().find(|(known, _)| *known == name);
-    found.map(|(_, value)| value)
+fn attribute<'a>(span: &'a FinishedSpan, name: &str) -> Option<AttributeValue<'a>> {
+    span.attributes.get(name)
 }
 
 fn text<'a>(span: &'a FinishedSpan, name: &str) -> &'a str {
-    attribute(span, name).and_then(Value::as_str).unwrap_or_default()
+    attribute(span, name)
+        .and_then(AttributeValue::as_str)
+        .unwrap_or_default()
 }
 
 #[tokio::test]
@@ -147,8 +148,14 @@ async fn trc_7_p_trc_1_calls_of_ports_have_spans_without_values() {
             .all(|span| span.parent_id == Some(request.span_id))
     );
     assert!(!format!("{spans:?}").contains("canary") && !format!("{spans:?}").contains("-key"));
-    assert_eq!(attribute(&spans[1], "cache.hit"), Some(&Value::Bool(true)));
-    assert_eq!(attribute(&spans[2], "cache.hit"), Some(&Value::Bool(false)));
+    assert_eq!(
+        attribute(&spans[1], "cache.hit"),
+        Some(AttributeValue::Bool(true))
+    );
+    assert_eq!(
+        attribute(&spans[2], "cache.hit"),
+        Some(AttributeValue::Bool(false))
+    );
     assert_eq!(text(&spans[3], "db.system.name"), "sqlite");
     assert_eq!(text(&spans[3], "db.operation.name"), "SELECT");
     assert_eq!(

@@ -1,10 +1,10 @@
-//! The fields of a span that is recorded, or may be yet: kept in two allocations until it is known.
+//! The fields of a span that is recorded.
 
 use std::{error::Error as StdError, fmt, ops::Range};
 
 use tracing::field::{Field, Visit};
 
-use super::Value;
+use super::AttributeValue;
 use crate::mask::{HIDDEN, Masker};
 
 /// The most attributes kept of one span.
@@ -16,9 +16,18 @@ const MAX_TEXT: usize = 4096;
 /// How much of a text is looked at. More than is kept, so that the cut leaves no part of a secret that is not recognised.
 const MAX_LOOKED_AT: usize = 2 * MAX_TEXT;
 
-/// The fields gathered so far.
-#[derive(Debug, Default)]
-pub(super) struct Attributed {
+/// The fields of a span in the order they were given; the last value of a name counts. At most 64.
+///
+/// However many there are, they take two allocations.
+///
+/// ```
+/// # use cqi_telemetry::{SpanAttributes, AttributeValue};
+/// let attributes: SpanAttributes = [("route", "/orders".into()), ("status", AttributeValue::Int(201))].into_iter().collect();
+/// assert_eq!(attributes.get("route"), Some(AttributeValue::Text("/orders")));
+/// assert_eq!(attributes.iter().count(), 2);
+/// ```
+#[derive(Clone, Default)]
+pub struct SpanAttributes {
     values: Vec<(&'static str, Raw)>,
     /// All texts, one after another.
     texts: String,
@@ -26,7 +35,7 @@ pub(super) struct Attributed {
 }
 
 /// A value, its text elsewhere.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Raw {
     Bool(bool),
     Int(i64),
@@ -34,7 +43,32 @@ enum Raw {
     Text(Range<usize>),
 }
 
-impl Attributed {
+impl SpanAttributes {
+    /// Names and values.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, AttributeValue<'_>)> {
+        self.values.iter().map(|(name, raw)| (*name, self.value(raw)))
+    }
+
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<AttributeValue<'_>> {
+        let (_, raw) = self.values.iter().find(|(known, _)| *known == name)?;
+        Some(self.value(raw))
+    }
+
+    /// How many fields there were beyond those that are kept.
+    pub fn dropped(&self) -> u32 {
+        self.dropped
+    }
+
+    fn value(&self, raw: &Raw) -> AttributeValue<'_> {
+        match raw {
+            Raw::Bool(value) => AttributeValue::Bool(*value),
+            Raw::Int(value) => AttributeValue::Int(*value),
+            Raw::Float(value) => AttributeValue::Float(*value),
+            Raw::Text(range) => AttributeValue::Text(&self.texts[range.clone()]),
+        }
+    }
+
     pub(super) fn with_capacity(fields: usize) -> Self {
         /// A method, a path, a route, an id.
         const USUAL_TEXT: usize = 24;
@@ -44,18 +78,6 @@ impl Attributed {
             texts: String::with_capacity(fields * USUAL_TEXT),
             dropped: 0,
         }
-    }
-
-    /// The attributes, and how many there was no room for.
-    pub(super) fn into_parts(self) -> (Vec<(&'static str, Value)>, u32) {
-        let value = |raw| match raw {
-            Raw::Bool(value) => Value::Bool(value),
-            Raw::Int(value) => Value::Int(value),
-            Raw::Float(value) => Value::Float(value),
-            Raw::Text(range) => Value::from(&self.texts[range]),
-        };
-        let values = self.values.into_iter().map(|(name, raw)| (name, value(raw)));
-        (values.collect(), self.dropped)
     }
 
     /// What adds fields.
@@ -92,11 +114,44 @@ impl Attributed {
     }
 }
 
+impl PartialEq for SpanAttributes {
+    fn eq(&self, other: &Self) -> bool {
+        self.dropped == other.dropped && self.iter().eq(other.iter())
+    }
+}
+
+impl fmt::Debug for SpanAttributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> FromIterator<(&'static str, AttributeValue<'a>)> for SpanAttributes {
+    /// Texts are kept as they are; nothing is masked or cut.
+    fn from_iter<I: IntoIterator<Item = (&'static str, AttributeValue<'a>)>>(values: I) -> Self {
+        let mut attributes = Self::default();
+        for (name, value) in values {
+            let raw = match value {
+                AttributeValue::Bool(value) => Raw::Bool(value),
+                AttributeValue::Int(value) => Raw::Int(value),
+                AttributeValue::Float(value) => Raw::Float(value),
+                AttributeValue::Text(text) => {
+                    let start = attributes.texts.len();
+                    attributes.texts.push_str(text);
+                    Raw::Text(start..attributes.texts.len())
+                }
+            };
+            attributes.put(name, raw);
+        }
+        attributes
+    }
+}
+
 /// Adds fields, without what is to be hidden.
 #[derive(Debug)]
 pub(super) struct Gather<'a> {
     masker: &'a Masker,
-    into: &'a mut Attributed,
+    into: &'a mut SpanAttributes,
 }
 
 impl Gather<'_> {

@@ -13,7 +13,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, SpanRef},
 };
 
-use super::{FinishedSpan, SpanSink, SpanTrace, attributes::Attributed, outside};
+use super::{FinishedSpan, SpanSink, SpanTrace, attributes::SpanAttributes, outside};
 use crate::{home::Home, mask::Masker};
 
 /// Gives ids to spans, and hands the recorded ones over when they end.
@@ -25,16 +25,24 @@ pub(crate) struct TraceLayer {
     home: Home,
 }
 
+/// What is kept with a span.
+#[derive(Debug)]
+pub(super) struct Traced {
+    pub(super) trace: SpanTrace,
+    /// `None` where nobody takes it.
+    recording: Option<Recording>,
+}
+
 /// What a span for the sink has gathered so far.
 #[derive(Debug)]
 struct Recording {
     started: Timestamp,
     clock: Instant,
-    attributes: Attributed,
+    attributes: SpanAttributes,
 }
 
 impl Recording {
-    fn start(attributes: Attributed) -> Self {
+    fn start(attributes: SpanAttributes) -> Self {
         Self {
             started: Timestamp::now(),
             clock: Instant::now(),
@@ -85,20 +93,19 @@ where
             .or_else(inherited)
             .unwrap_or_else(|| SpanTrace::root(|trace_id| self.samples(trace_id)));
         trace.has_sink = self.sink.is_some();
-        let records = trace.has_sink && trace.sampled;
-        let mut extensions = span.extensions_mut();
-        extensions.replace(trace);
-        if records {
-            let mut attributed = Attributed::with_capacity(attributes.metadata().fields().len());
+        let recording = (trace.has_sink && trace.sampled).then(|| {
+            let mut attributed = SpanAttributes::with_capacity(attributes.metadata().fields().len());
             attributes.record(&mut attributed.gather(&self.masker));
-            extensions.replace(Recording::start(attributed));
-        }
+            Recording::start(attributed)
+        });
+        span.extensions_mut().replace(Traced { trace, recording });
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if self.sink.is_some()
             && let Some(span) = context.span(id)
-            && let Some(recording) = span.extensions_mut().get_mut::<Recording>()
+            && let Some(traced) = span.extensions_mut().get_mut::<Traced>()
+            && let Some(recording) = &mut traced.recording
         {
             values.record(&mut recording.attributes.gather(&self.masker));
         }
@@ -117,10 +124,9 @@ where
 /// The span as the sink wants it; `None` when its trace is not recorded.
 fn finished<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<FinishedSpan> {
     let mut extensions = span.extensions_mut();
-    let recording = extensions.remove::<Recording>()?;
-    let trace = extensions.get_mut::<SpanTrace>()?;
+    let Traced { trace, recording } = extensions.get_mut()?;
+    let recording = recording.take()?;
     let metadata = span.metadata();
-    let (attributes, dropped_attributes) = recording.attributes.into_parts();
     Some(FinishedSpan {
         name: metadata.name(),
         target: metadata.target(),
@@ -131,7 +137,6 @@ fn finished<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<FinishedSpan
         state: trace.state.clone(),
         started: recording.started,
         elapsed: recording.clock.elapsed(),
-        attributes,
-        dropped_attributes,
+        attributes: recording.attributes,
     })
 }

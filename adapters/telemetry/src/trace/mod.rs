@@ -20,16 +20,18 @@ use cqi_core::trace::TraceContext;
 use tracing::{Dispatch, span::Id};
 use tracing_subscriber::registry::{Extensions, LookupSpan, Registry};
 
+use self::layer::Traced;
 pub use self::{
+    attributes::SpanAttributes,
     export::ExportOptions,
-    sink::{FinishedSpan, SpanSink, Value},
+    sink::{AttributeValue, FinishedSpan, SpanSink},
 };
 pub(crate) use self::{
     export::{Counts, Exporter},
     layer::TraceLayer,
 };
 
-/// Where a span stands; kept with the span.
+/// Where a span stands.
 #[derive(Debug, Clone)]
 pub(crate) struct SpanTrace {
     pub(crate) trace_id: NonZeroU128,
@@ -43,7 +45,7 @@ pub(crate) struct SpanTrace {
 
 impl SpanTrace {
     pub(crate) fn of<'a>(extensions: &'a Extensions<'_>) -> Option<&'a Self> {
-        extensions.get::<Self>()
+        extensions.get::<Traced>().map(|traced| &traced.trace)
     }
 
     fn child(&self) -> Self {

@@ -10,6 +10,8 @@ use std::{
 use jiff::Timestamp;
 use tracing::Level;
 
+use super::attributes::SpanAttributes;
+
 /// Takes the recorded spans that have ended: an exporter, or a test's recorder.
 pub trait SpanSink: fmt::Debug + Send + Sync + 'static {
     /// Takes one span. Called where the span ends, often on a hot path: it must not block, must bound what it keeps,
@@ -38,16 +40,14 @@ pub struct FinishedSpan {
     pub started: Timestamp,
     /// How long it was open.
     pub elapsed: Duration,
-    /// Its fields in the order they were given; the last of a name counts. At most 64.
-    pub attributes: Vec<(&'static str, Value)>,
-    /// How many fields beyond those there were.
-    pub dropped_attributes: u32,
+    /// Its fields.
+    pub attributes: SpanAttributes,
 }
 
 /// The value of a span's field.
 #[allow(clippy::exhaustive_enums)] // what a field of tracing can be
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AttributeValue<'a> {
     /// Yes or no.
     Bool(bool),
     /// A whole number; one beyond its range is a text.
@@ -55,12 +55,12 @@ pub enum Value {
     /// A number with a fraction.
     Float(f64),
     /// Anything else, at most 4 KiB.
-    Text(String),
+    Text(&'a str),
 }
 
-impl Value {
+impl<'a> AttributeValue<'a> {
     /// The text, if it is one.
-    pub fn as_str(&self) -> Option<&str> {
+    pub fn as_str(self) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
@@ -68,17 +68,17 @@ impl Value {
     }
 
     /// The whole number, if it is one or is the text of one.
-    pub fn as_int(&self) -> Option<i64> {
+    pub fn as_int(self) -> Option<i64> {
         match self {
-            Self::Int(number) => Some(*number),
+            Self::Int(number) => Some(number),
             Self::Text(text) => text.parse().ok(),
             _ => None,
         }
     }
 }
 
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+impl<'a> From<&'a str> for AttributeValue<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
     }
 }

@@ -36,6 +36,7 @@ async fn l_09_ml_trc_5_a_dead_collector_costs_a_warning_and_counted_spans() {
         assert_eq!(rig.metric("spans_exported_total"), 0);
 
         let options = ExportOptions {
+            batch: 80, // of which an eighth is sent at once
             delay: Duration::from_secs(3600),
             ..impatient()
         };
@@ -73,6 +74,29 @@ async fn l_09_a_million_spans_to_a_collector_that_hangs_wait_in_a_bounded_queue(
 }
 
 #[tokio::test]
+async fn what_is_enough_is_sent_however_many_spans_end_at_once() {
+    const THREADS: usize = 4;
+    const EACH: usize = 200;
+    const ENOUGH: usize = 2;
+    let collector = Collector::grpc(Answer::Take).await;
+    let options = ExportOptions {
+        queue: THREADS * EACH,
+        batch: 8 * ENOUGH,
+        delay: Duration::from_secs(3600), // nothing is sent for the time that it waits
+        ..ExportOptions::default()
+    };
+    let rig = Exporting::to(&collector.address.to_string(), options);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| rig.spans(EACH));
+        }
+    });
+    until(|| collector.spans().len() > THREADS * EACH - ENOUGH).await;
+    rig.telemetry.shutdown(LIMIT).await.unwrap();
+    assert_eq!(collector.spans().len(), THREADS * EACH);
+}
+
+#[tokio::test]
 async fn a_failure_that_passes_loses_nothing() {
     let collector = Collector::grpc(Answer::Fail(Status::unavailable("starting"))).await;
     let options = ExportOptions {
@@ -100,6 +124,7 @@ async fn a_refusal_for_good_is_not_repeated() {
         };
         let path = if http { "/v1/traces" } else { "" };
         let options = ExportOptions {
+            batch: 80, // three are not enough to be sent at once, in parts
             attempts: 1000,
             backoff: Duration::from_secs(3600),
             ..impatient()

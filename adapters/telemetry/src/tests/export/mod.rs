@@ -275,7 +275,7 @@ fn trc_9_shutdown_flushes_on_any_flavour() {
                 }
             });
             let path = if http { "/v1/traces" } else { "" };
-            // Nothing but the flush sends so early.
+            // Nothing but the flush sends the last of them so early.
             let options = ExportOptions {
                 delay: Duration::from_secs(3600),
                 ..ExportOptions::default()

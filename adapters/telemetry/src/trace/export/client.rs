@@ -2,20 +2,27 @@
 
 use std::{error::Error as StdError, time::Duration};
 
+use bytes::Bytes;
 use cqi_core::{Error, Result, tls::ClientTlsOptions};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_client::TraceServiceClient,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use rustls::RootCertStore;
 use tonic::{
-    Code,
+    Code, Status,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
     metadata::{MetadataKey, MetadataMap},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Origin},
 };
 
-use super::options::{Endpoint, ExportOptions};
+use super::{
+    codec::Encoded,
+    options::{Endpoint, ExportOptions},
+};
+
+/// The method that takes traces.
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// A link to a collector. It connects when it is used, and again when it was cut.
 #[derive(Debug)]
@@ -26,7 +33,7 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 enum Kind {
-    Grpc(Box<TraceServiceClient<Channel>>, MetadataMap),
+    Grpc(Box<Grpc<Channel>>, MetadataMap),
     Http(reqwest::Client, String),
 }
 
@@ -51,8 +58,8 @@ impl Client {
         })
     }
 
-    /// Sends one request. Says how many of its spans the collector refused.
-    pub(super) async fn send(&mut self, request: &ExportTraceServiceRequest) -> Result<u64, Failure> {
+    /// Sends one request, an `ExportTraceServiceRequest`. Says how many of its spans the collector refused.
+    pub(super) async fn send(&mut self, request: Bytes) -> Result<u64, Failure> {
         let timeout = self.timeout;
         let send = async {
             match &mut self.kind {
@@ -73,7 +80,7 @@ fn refused(what: &str, error: impl StdError + Send + Sync + 'static) -> Error {
     Error::invalid_input(format!("the exporter of traces cannot use {what}")).with_source(error)
 }
 
-fn grpc(origin: &str, options: &ExportOptions) -> Result<TraceServiceClient<Channel>> {
+fn grpc(origin: &str, options: &ExportOptions) -> Result<Grpc<Channel>> {
     let mut endpoint = Origin::from_shared(origin.to_owned())
         .map_err(|error| refused("the endpoint", error))?
         .connect_timeout(options.timeout)
@@ -89,7 +96,7 @@ fn grpc(origin: &str, options: &ExportOptions) -> Result<TraceServiceClient<Chan
             .tls_config(tls)
             .map_err(|error| refused("the certificates", error))?;
     }
-    Ok(TraceServiceClient::new(endpoint.connect_lazy()))
+    Ok(Grpc::new(endpoint.connect_lazy()))
 }
 
 fn metadata(options: &ExportOptions) -> Result<MetadataMap> {
@@ -108,13 +115,19 @@ fn metadata(options: &ExportOptions) -> Result<MetadataMap> {
 }
 
 async fn send_grpc(
-    client: &mut TraceServiceClient<Channel>,
+    client: &mut Grpc<Channel>,
     metadata: &MetadataMap,
-    request: &ExportTraceServiceRequest,
+    request: Bytes,
 ) -> Result<u64, Failure> {
-    let mut request = tonic::Request::new(request.clone());
+    let mut request = tonic::Request::new(request);
     *request.metadata_mut() = metadata.clone();
-    match client.export(request).await {
+    let method = PathAndQuery::from_static(EXPORT);
+    let answer = async {
+        let ready = client.ready().await;
+        ready.map_err(|error| Status::unavailable(error.to_string()))?;
+        client.unary(request, method, Encoded).await
+    };
+    match answer.await {
         Ok(answer) => Ok(rejected(answer.get_ref())),
         // The codes that OTLP calls retryable.
         Err(status) => Err(Failure {
@@ -163,15 +176,11 @@ fn http(options: &ExportOptions) -> Result<reqwest::Client> {
         .map_err(|error| refused("HTTP", error))
 }
 
-async fn send_http(
-    client: &reqwest::Client,
-    url: &str,
-    request: &ExportTraceServiceRequest,
-) -> Result<u64, Failure> {
+async fn send_http(client: &reqwest::Client, url: &str, request: Bytes) -> Result<u64, Failure> {
     /// What is read of an answer: it says how many spans were refused, and why.
     const ANSWER: usize = 64 << 10;
     let failed = |may_pass, why| Failure { may_pass, why };
-    let answer = client.post(url).body(request.encode_to_vec()).send().await;
+    let answer = client.post(url).body(request).send().await;
     // The URL is left out: its query may hold a key.
     let mut answer = answer.map_err(reqwest::Error::without_url).map_err(|error| {
         let why = error.to_string();

@@ -5,8 +5,9 @@
 //! dropped and counted.
 
 mod client;
-mod convert;
+mod codec;
 mod options;
+mod otlp;
 mod report;
 mod semantic;
 mod worker;
@@ -31,8 +32,9 @@ use crate::{ServiceIdentity, home::Home};
 #[derive(Debug)]
 pub(crate) struct Exporter {
     queue: mpsc::Sender<FinishedSpan>,
-    batch: usize,
-    full: Arc<Notify>,
+    /// How many spans are worth a request.
+    enough: usize,
+    came: Arc<Notify>,
     counts: Arc<Counts>,
     stop: watch::Sender<Option<Duration>>,
     thread: Mutex<Option<Thread>>,
@@ -77,15 +79,15 @@ impl Exporter {
         };
         let (queue, spans) = mpsc::channel(options.queue);
         let (stop, stopped) = watch::channel(None);
-        let (full, counts) = (Arc::new(Notify::new()), Arc::new(Counts::default()));
-        let batch = options.batch.min(options.queue.div_ceil(2));
+        let (came, counts) = (Arc::new(Notify::new()), Arc::new(Counts::default()));
+        let enough = options.enough();
         let worker = Worker {
             spans,
             stop: stopped,
             until: Arc::default(),
-            full: Arc::clone(&full),
+            came: Arc::clone(&came),
             client,
-            resource: convert::resource(service, &options),
+            resource: otlp::resource(service, &options),
             options,
             counts: Arc::clone(&counts),
             reporter: Reporter {
@@ -110,8 +112,8 @@ impl Exporter {
             .map_err(failed)?;
         Ok(Some(Self {
             queue,
-            batch,
-            full,
+            enough,
+            came,
             counts,
             stop,
             thread: Mutex::new(Some(Thread { handle, ended })),
@@ -153,10 +155,10 @@ impl SpanSink for Exporter {
             self.counts.full.fetch_add(1, Relaxed);
         }
         let waiting = self.queue.max_capacity() - self.queue.capacity();
-        // Only at the mark, so that a busy program does not wake the thread for every span. One that was missed costs
-        // no more than the delay.
-        if waiting == self.batch {
-            self.full.notify_one();
+        // Not for fewer, so that a busy program does not wake the thread for every span; and not for so many alone, which
+        // two spans that end at once step over: the queue would overflow while the thread waits for company.
+        if waiting >= self.enough {
+            self.came.notify_one();
         }
     }
 }

@@ -14,8 +14,11 @@ pub struct ExportOptions {
     /// The most spans that wait; further ones are dropped and counted. Default 2,048, at least 1.
     pub queue: usize,
     /// The most spans of one request. Default 512, at least 1.
+    ///
+    /// One is sent as soon as an eighth of that waits: a busy program sends often and little, which holds up its other
+    /// threads least, and the more at once the longer the collector takes.
     pub batch: usize,
-    /// How long the first span of a batch waits for company. Default 1 s.
+    /// How long the first span of a request waits for company, while there are fewer. Default 1 s.
     pub delay: Duration,
     /// How long the collector has for one request. Default 5 s.
     pub timeout: Duration,
@@ -45,6 +48,13 @@ impl Default for ExportOptions {
             headers: Vec::new(),
             roots: None,
         }
+    }
+}
+
+impl ExportOptions {
+    /// How many spans are worth a request at once.
+    pub(super) fn enough(&self) -> usize {
+        self.batch.min(self.queue).div_ceil(8)
     }
 }
 

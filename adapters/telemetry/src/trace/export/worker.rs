@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, resource::v1::Resource};
+use bytes::Bytes;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -13,8 +13,8 @@ use tokio::{
 
 use super::{
     client::Client,
-    convert,
     options::ExportOptions,
+    otlp,
     report::{Counts, Reporter},
 };
 use crate::FinishedSpan;
@@ -29,10 +29,11 @@ pub(super) struct Worker {
     pub(super) stop: watch::Receiver<Option<Duration>>,
     /// Until when that is.
     pub(super) until: Arc<OnceLock<Instant>>,
-    /// A batch is full.
-    pub(super) full: Arc<Notify>,
+    /// Enough spans wait.
+    pub(super) came: Arc<Notify>,
     pub(super) client: Client,
-    pub(super) resource: Resource,
+    /// Who sends, encoded.
+    pub(super) resource: Bytes,
     pub(super) options: ExportOptions,
     pub(super) counts: Arc<Counts>,
     pub(super) reporter: Reporter,
@@ -44,18 +45,19 @@ impl Worker {
         let mut batch = Vec::new();
         let mut lost = 0;
         while self.fill(&mut batch).await {
-            lost = self.deliver(std::mem::take(&mut batch)).await;
+            lost = self.deliver(&batch).await;
+            batch.clear();
         }
         // What comes from now on is dropped and counted by the sender.
         self.spans.close();
         while self.spans.recv_many(&mut batch, self.options.batch).await > 0 {
             if lost == 0 {
-                lost += self.deliver(std::mem::take(&mut batch)).await;
+                lost += self.deliver(&batch).await;
             } else {
                 // The collector does not answer: the rest would only wait for the deadline.
                 lost += self.give_up(batch.len());
-                batch.clear();
             }
+            batch.clear();
         }
         lost
     }
@@ -68,10 +70,10 @@ impl Worker {
             _ = stopped(&mut self.stop) => 0,
             came = self.spans.recv_many(batch, max) => came,
         };
-        if came > 0 && came < max {
+        if came > 0 && came < self.options.enough() {
             tokio::select! {
                 _ = stopped(&mut self.stop) => {}
-                () = self.full.notified() => {}
+                () = self.came.notified() => {}
                 () = sleep(self.options.delay) => {}
             }
             while batch.len() < max
@@ -84,9 +86,9 @@ impl Worker {
     }
 
     /// Sends a batch, more than once if need be. Says how many of its spans were lost after a stop.
-    async fn deliver(&mut self, batch: Vec<FinishedSpan>) -> u64 {
+    async fn deliver(&mut self, batch: &[FinishedSpan]) -> u64 {
         let count = batch.len();
-        let request = convert::request(&self.resource, batch);
+        let request = otlp::request(&self.resource, batch);
         let (mut stop, until) = (self.stop.clone(), Arc::clone(&self.until));
         let delivered = tokio::select! {
             delivered = self.attempts(&request) => delivered,
@@ -117,11 +119,11 @@ impl Worker {
     }
 
     /// `None` when the batch is given up; else how many spans the collector refused.
-    async fn attempts(&mut self, request: &ExportTraceServiceRequest) -> Option<u64> {
+    async fn attempts(&mut self, request: &Bytes) -> Option<u64> {
         let mut pause = self.options.backoff;
         for attempt in 1.. {
             let stopping = self.stop.borrow().is_some();
-            let failure = match self.client.send(request).await {
+            let failure = match self.client.send(request.clone()).await {
                 Ok(refused) => return Some(refused),
                 Err(failure) => failure,
             };
