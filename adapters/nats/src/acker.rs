@@ -74,7 +74,8 @@ impl NatsAcker {
         let (link, within) = (&self.shared().link, self.shared().options.publish_timeout);
         let reply = self.reply.clone();
         let sent = if confirmed {
-            match link.ask(reply, None, how, within).await {
+            // Not in line: without it a settlement's future is small.
+            match Box::pin(link.ask(reply, None, how, within)).await {
                 Ok(Some(_)) => Ok(()),
                 Ok(None) => Err(link.at(error::gone("the group's consumer was deleted"))),
                 Err(error) => Err(error),

@@ -16,7 +16,7 @@ use crate::{
     bus::Shared,
     error,
     group::{Group, Reading},
-    inbox::{SILENCE, Step},
+    inbox::{Inbox, SILENCE, Step},
 };
 
 /// How long `next` waits for a lost connection before it says so.
@@ -78,7 +78,10 @@ impl NatsDeliveries {
         self.wait_for_connection().await?;
         let Shared { link, options, .. } = &*self.group.shared;
         let max_payload = link.client().max_payload();
-        let pull = self.group.with_inbox(|inbox| inbox.pull(max, max_payload));
+        let is_alone = self.group.is_alone();
+        let pull = self
+            .group
+            .with_inbox(|inbox| inbox.pull(max, is_alone, max_payload));
         let Some((subject, reply, request)) = pull else {
             return Ok(());
         };
@@ -86,7 +89,7 @@ impl NatsDeliveries {
             .tell(subject, Some(reply), request, options.publish_timeout)
             .await;
         if told.is_err() {
-            self.group.with_inbox(|inbox| inbox.not_sent(max));
+            self.group.with_inbox(Inbox::not_sent);
         }
         told
     }
@@ -135,12 +138,11 @@ impl NatsDeliveries {
         }
     }
 
-    /// Whether to ask for more before all is used up: while a batch is worked off in no time. A slow member would only
-    /// keep messages from others.
+    /// Whether to ask for more before all is used up.
     fn should_pull_ahead(&self, max: usize) -> bool {
-        let quick = (self.group.deadline() / 10).min(Duration::from_millis(250));
+        let deadline = self.group.deadline();
         self.group
-            .with_inbox(|inbox| inbox.pulled.elapsed() < quick && inbox.runs_low(max))
+            .with_inbox(|inbox| inbox.is_quick(deadline) && inbox.runs_low(max))
             .unwrap_or(false)
     }
 

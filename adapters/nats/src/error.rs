@@ -1,7 +1,7 @@
 //! Where the client's faults become errors of cqi. Messages name the server and what can be done, never a secret.
 
 use async_nats::{
-    ConnectError, ConnectErrorKind, RequestError, RequestErrorKind,
+    ConnectError, ConnectErrorKind, PublishError, PublishErrorKind, RequestError, RequestErrorKind,
     jetstream::{self, ErrorCode},
 };
 use cqi_core::{Code, Error, Kind};
@@ -89,13 +89,28 @@ pub(crate) fn nobody() -> Error {
 pub(crate) fn request(error: &RequestError) -> Error {
     match error.kind() {
         RequestErrorKind::NoResponders => nobody(),
-        RequestErrorKind::MaxPayloadExceeded => {
-            Error::invalid_input(format!("event with its headers is too large{}", cause(error)))
-                .with_code(Code::TooLarge)
-        }
-        RequestErrorKind::InvalidSubject => Error::invalid_input("subject breaks NATS' rules"),
+        RequestErrorKind::MaxPayloadExceeded => too_large(error),
+        RequestErrorKind::InvalidSubject => bad_subject(),
         RequestErrorKind::TimedOut | RequestErrorKind::Other => lost(),
     }
+}
+
+/// Sending a message failed.
+pub(crate) fn publish(error: &PublishError) -> Error {
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => too_large(error),
+        PublishErrorKind::InvalidSubject => bad_subject(),
+        PublishErrorKind::Send => lost(),
+    }
+}
+
+fn too_large(error: &dyn std::error::Error) -> Error {
+    Error::invalid_input(format!("event with its headers is too large{}", cause(error)))
+        .with_code(Code::TooLarge)
+}
+
+fn bad_subject() -> Error {
+    Error::invalid_input("subject breaks NATS' rules")
 }
 
 /// JetStream answered with an error. Nothing was stored.

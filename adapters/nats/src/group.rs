@@ -217,6 +217,11 @@ impl Group {
         step
     }
 
+    /// Whether there is one member only.
+    pub(crate) fn is_alone(&self) -> bool {
+        lock(&self.state).members.len() == 1
+    }
+
     /// Does something with the inbox, if there is one.
     pub(crate) fn with_inbox<T>(&self, work: impl FnOnce(&mut Inbox) -> T) -> Option<T> {
         lock(&self.state).inbox.as_mut().map(work)

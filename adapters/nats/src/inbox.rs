@@ -26,8 +26,17 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 /// How many messages without an event may come with those of open pulls: their ends, and heartbeats.
 const SPARE: usize = 8;
+/// In what time a pull's messages must be worked off, at most, for the next one to go out ahead; a slow member would only
+/// keep messages from others.
+const QUICK: Duration = Duration::from_millis(250);
 /// How long ending a subscription may take.
 const ENDING: Duration = Duration::from_secs(1);
+/// How many messages a pull asks for at most, and about how many bytes, unless a member wants more at once.
+const MOST: usize = 512;
+const MOST_BYTES: usize = 1 << 20;
+/// In what time a pull's messages must be worked off for the next one to ask for more. What a member holds is then some
+/// milliseconds of its work.
+const BURST: Duration = Duration::from_millis(20);
 /// The most bytes of one pull, unless a single message may be larger. With a limit the server also reports a pull's end.
 const PULL_BYTES: usize = 8 << 20;
 
@@ -83,6 +92,12 @@ pub(crate) struct Inbox {
     received: u64,
     /// Pulls the server has not ended.
     open: u32,
+    /// How many messages the last one asked for.
+    width: usize,
+    /// The size of the last message.
+    size: usize,
+    /// How many went out in a row, each soon after the one before.
+    soon: u32,
     /// About how many messages they may still bring.
     expected: usize,
     /// When anything came, or the last pull went out.
@@ -112,6 +127,9 @@ impl Inbox {
             buffer: VecDeque::new(),
             received: 0,
             open: 0,
+            width: 0,
+            size: 0,
+            soon: 0,
             expected: 0,
             heard: now,
             pulled: now,
@@ -184,7 +202,12 @@ impl Inbox {
     /// Whether another pull should go out before `max` messages more are taken.
     pub(crate) fn runs_low(&self, max: usize) -> bool {
         let left = self.buffer.len().saturating_sub(max) + self.expected;
-        self.open < 2 && left <= max / 2
+        self.open < 2 && left <= self.width.max(max) / 2
+    }
+
+    /// Whether what was asked for last is worked off in no time.
+    pub(crate) fn is_quick(&self, deadline: Duration) -> bool {
+        self.pulled.elapsed() < (deadline / 10).min(QUICK)
     }
 
     /// Until when something must come, if anything was asked for.
@@ -192,8 +215,29 @@ impl Inbox {
         (self.open > 0).then(|| self.heard + silence)
     }
 
-    /// A pull for `batch` messages: where to, where from, what. Count on it being sent.
-    pub(crate) fn pull(&mut self, batch: usize, max_payload: usize) -> (Subject, Subject, Bytes) {
+    /// A pull for a member that wants `max` messages: where to, where from, what. Count on it being sent.
+    ///
+    /// A lone member that works off all it gets in no time is given twice as much each time, so that the server always has
+    /// something to send.
+    pub(crate) fn pull(
+        &mut self,
+        max: usize,
+        is_alone: bool,
+        max_payload: usize,
+    ) -> (Subject, Subject, Bytes) {
+        self.soon = if self.pulled.elapsed() < BURST {
+            self.soon + 1
+        } else {
+            0
+        };
+        // The second goes out ahead. When the third does, all of the first is worked off.
+        let batch = if is_alone && self.soon > 2 {
+            let most = MOST.min(MOST_BYTES / self.size.max(1));
+            max.max(most.min(self.width * 2))
+        } else {
+            max
+        };
+        self.width = batch;
         self.open += 1;
         self.expected += batch;
         self.pulled = Instant::now();
@@ -207,10 +251,10 @@ impl Inbox {
         (self.request.clone(), self.reply.clone(), Bytes::from(request))
     }
 
-    /// Takes back a pull that could not be sent.
-    pub(crate) fn not_sent(&mut self, batch: usize) {
+    /// Takes back the last pull, which could not be sent.
+    pub(crate) fn not_sent(&mut self) {
         self.open = self.open.saturating_sub(1);
-        self.expected = self.expected.saturating_sub(batch);
+        self.expected = self.expected.saturating_sub(self.width);
     }
 
     /// Forgets the pulls of a lost connection.
@@ -250,6 +294,7 @@ impl Inbox {
         let Some(place) = place else {
             return tracing::warn!(subject = %message.subject, "a message that is no delivery was left out");
         };
+        self.size = message.length;
         self.buffer.push_back(Held {
             message,
             place,
@@ -287,6 +332,9 @@ impl Inbox {
             .and_then(|headers| headers.get("Nats-Pending-Messages"));
         let left = left.and_then(|left| left.as_str().parse().ok()).unwrap_or(0);
         self.open = self.open.saturating_sub(1);
+        if left > 0 {
+            self.soon = 0; // there is no more
+        }
         self.expected = if self.open == 0 {
             0
         } else {

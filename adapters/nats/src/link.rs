@@ -2,9 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
     hash::{BuildHasher, RandomState},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -12,15 +11,16 @@ use std::{
             Ordering::{AcqRel, Acquire, Release},
         },
     },
-    task::Poll,
     time::Duration,
 };
 
 use async_nats::{
-    Client, ConnectOptions, HeaderMap, Message, Request, RequestErrorKind, Subject, connection::State,
+    Client, ConnectOptions, HeaderMap, Message, PublishError, Request, RequestErrorKind, Subject,
+    connection::State,
 };
 use bytes::Bytes;
 use cqi_core::{Error, Result};
+use futures::FutureExt;
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
@@ -30,10 +30,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Addresses, NatsOptions},
     error,
+    requests::Mailbox,
 };
 
 /// How often a call that waits looks whether it waits in vain. An answer in time costs nothing of it.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts to connect, so that a server that is back is found soon.
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// The pause of a client that was closed while its server was away; the client itself cannot be ended then.
@@ -45,6 +46,17 @@ const REFUSALS: usize = 16;
 pub(crate) struct Link {
     client: Client,
     signals: Arc<Signals>,
+    /// Those of batches that have ended.
+    pub(crate) mailboxes: Mutex<Vec<Mailbox>>,
+}
+
+/// What was so when a request was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watch {
+    losses: u64,
+    refused: u64,
+    within: Duration,
+    pub(crate) end: Instant,
 }
 
 /// What the connection has told.
@@ -90,7 +102,11 @@ impl Link {
             Err(_) => Err(error::connect(&async_nats::ConnectErrorKind::TimedOut.into())),
         };
         match opened {
-            Ok(client) => Ok(Self { client, signals }),
+            Ok(client) => Ok(Self {
+                client,
+                signals,
+                mailboxes: Mutex::default(),
+            }),
             Err(error) => Err(error
                 .with_operation("event_bus.connect")
                 .with_context("server", &signals.server)),
@@ -136,33 +152,66 @@ impl Link {
         payload: Bytes,
         within: Duration,
     ) -> Result<Option<Message>> {
-        if !self.is_up() {
-            return Err(self.at(error::down()));
-        }
-        let (losses, refused) = (self.losses(), self.signals.refused.load(Acquire));
+        let watch = self.watch(within)?;
         let mut request = Request::new().payload(payload).timeout(None);
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let mut answer = pin!(self.client.send_request(subject.clone(), request));
-        let end = Instant::now() + within;
-        loop {
-            let now = Instant::now();
-            match timeout_at(end.min(now + LOOK), &mut answer).await {
-                Ok(Ok(message)) => return Ok(Some(message)),
-                Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => return Ok(None),
-                Ok(Err(error)) => return Err(self.at(error::request(&error))),
-                Err(_) if self.losses() != losses => return Err(self.at(error::lost())),
-                Err(_) => {
-                    if self.signals.refused.load(Acquire) != refused && self.signals.refuses(&subject) {
-                        return Err(self.at(error::denied(&subject)));
-                    }
-                    if Instant::now() >= end {
-                        return Err(self.at(Error::timeout(within)));
-                    }
-                }
-            }
+        let asking = pin!(self.client.send_request(subject.clone(), request));
+        match self.attend(&watch, &subject, asking).await? {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
+            Err(error) => Err(self.at(error::request(&error))),
         }
+    }
+
+    /// Begins to watch over a request, which is to end `within` that time.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub(crate) fn watch(&self, within: Duration) -> Result<Watch> {
+        if !self.is_up() {
+            return Err(self.at(error::down()));
+        }
+        Ok(Watch {
+            losses: self.losses(),
+            refused: self.signals.refused.load(Acquire),
+            within,
+            end: Instant::now() + within,
+        })
+    }
+
+    /// Waits for `work`, until it has become vain.
+    pub(crate) async fn attend<T>(
+        &self,
+        watch: &Watch,
+        subject: &str,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T> {
+        let mut now = watch.end - watch.within;
+        loop {
+            if let Ok(done) = timeout_at(watch.end.min(now + LOOK), &mut work).await {
+                return Ok(done);
+            }
+            if let Some(error) = self.vain(watch, subject) {
+                return Err(error);
+            }
+            now = Instant::now();
+        }
+    }
+
+    /// Why there will be no answer from `subject` any more, if so.
+    pub(crate) fn vain(&self, watch: &Watch, subject: &str) -> Option<Error> {
+        let error = if self.losses() != watch.losses {
+            error::lost()
+        } else if self.signals.refused.load(Acquire) != watch.refused && self.signals.refuses(subject) {
+            error::denied(subject)
+        } else if Instant::now() >= watch.end {
+            Error::timeout(watch.within)
+        } else {
+            return None;
+        };
+        Some(self.at(error))
     }
 
     /// Sends a message that has no answer.
@@ -178,19 +227,33 @@ impl Link {
         if !self.is_up() {
             return Err(self.at(error::down()));
         }
-        let sent = async {
-            match reply {
-                Some(reply) => self.client.publish_with_reply(subject, reply, payload).await,
-                None => self.client.publish(subject, payload).await,
+        // There is room nearly always, and then no need for a timer, nor for space to wait in.
+        let sent = match self.post(&subject, reply.as_ref(), &payload).now_or_never() {
+            Some(sent) => sent,
+            None => {
+                let posting = Box::pin(self.post(&subject, reply.as_ref(), &payload));
+                timeout(within, posting)
+                    .await
+                    .map_err(|_| self.at(error::down()))?
             }
         };
-        let mut sent = pin!(sent);
-        // There is room nearly always, and then no need for a timer.
-        let sent = match poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await {
-            Poll::Ready(sent) => sent,
-            Poll::Pending => timeout(within, sent).await.map_err(|_| self.at(error::down()))?,
-        };
         sent.map_err(|_| Error::closed("event bus"))
+    }
+
+    async fn post(
+        &self,
+        subject: &Subject,
+        reply: Option<&Subject>,
+        payload: &Bytes,
+    ) -> Result<(), PublishError> {
+        let (subject, payload) = (subject.clone(), payload.clone());
+        match reply {
+            Some(reply) => {
+                let sent = self.client.publish_with_reply(subject, reply.clone(), payload);
+                sent.await
+            }
+            None => self.client.publish(subject, payload).await,
+        }
     }
 
     /// An error with the server's name.

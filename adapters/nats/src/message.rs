@@ -29,20 +29,21 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn parse(reply: &str) -> Option<Self> {
-        let tokens = reply.strip_prefix("$JS.ACK.")?;
-        let skip = match tokens.split('.').count() {
-            7 => 2,
-            9.. => 4,
+        let (mut tokens, mut count) = ([""; 9], 0);
+        for token in reply.strip_prefix("$JS.ACK.")?.split('.') {
+            if let Some(place) = tokens.get_mut(count) {
+                *place = token;
+            }
+            count += 1;
+        }
+        let [delivered, sequence, _, stored_at] = match (count, tokens) {
+            (7, [_, _, a, b, c, d, ..]) | (9.., [_, _, _, _, a, b, c, d, _]) => [a, b, c, d],
             _ => return None,
         };
-        let mut tokens = tokens.split('.').skip(skip);
-        let delivered = tokens.next()?.parse().ok()?;
-        let sequence = tokens.next()?.parse().ok()?;
-        let stored_at = tokens.nth(1)?.parse().ok()?;
         Some(Self {
-            delivered,
-            sequence,
-            stored_at,
+            delivered: delivered.parse().ok()?,
+            sequence: sequence.parse().ok()?,
+            stored_at: stored_at.parse().ok()?,
         })
     }
 }

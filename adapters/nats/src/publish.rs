@@ -1,16 +1,10 @@
 //! Publishing: one event, or many in a pipeline.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
-
-use async_nats::jetstream;
+use async_nats::{HeaderMap, Message, Subject, jetstream};
 use cqi_core::{Code, Error, Result, event::Event};
-use futures::{StreamExt, stream};
 use serde::Deserialize;
 
-use crate::{bus::Shared, error, headers};
+use crate::{bus::Shared, error, headers, requests::Requests};
 
 /// How many events of one batch are under way at once.
 const WINDOW: usize = 256;
@@ -62,62 +56,84 @@ impl Shared {
         finish(outcome, &event)
     }
 
-    pub(crate) async fn publish_batch(self: &Arc<Self>, events: Vec<Event>) -> Vec<Result<()>> {
+    pub(crate) async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
         let _pending = self.tasks.token();
+        let mut requests = Requests::new(&self.link);
+        let mut outcomes = Vec::new();
+        outcomes.resize_with(events.len(), || None);
+        let mut unsent = events.iter().enumerate();
         // Once an event's fate is not known, those behind it must not overtake it.
-        let broken = AtomicBool::new(false);
-        let missing = AtomicBool::new(false);
-        let send = |event: Event| {
-            let (broken, missing) = (&broken, &missing);
-            async move {
-                if broken.load(Relaxed) {
-                    let error = Error::temporary("not sent: an earlier event of the batch failed");
-                    return finish(Err(error.with_code(Code::Unavailable)), &event);
+        let (mut broken, mut missing) = (false, false);
+        loop {
+            let next = (!broken && requests.open() < WINDOW).then(|| unsent.next());
+            let (index, outcome) = if let Some((index, event)) = next.flatten() {
+                match self.send_in(&mut requests, index, event).await {
+                    Ok(()) => continue,
+                    Err(error) => (index, Err(error)),
                 }
-                let outcome = self.send(&event).await;
-                match &outcome {
-                    Ok(Outcome::Stored) => {}
-                    Ok(Outcome::Nobody) => {
-                        missing.store(true, Relaxed);
-                        broken.store(true, Relaxed);
-                    }
-                    Err(error) if error.is_temporary() => broken.store(true, Relaxed),
-                    Err(_) => {}
-                }
-                finish(outcome, &event)
+            } else if let Some((index, answer)) = requests.answer().await {
+                (index, answer.and_then(|answer| self.outcome(answer.as_ref())))
+            } else {
+                break;
+            };
+            match &outcome {
+                Ok(Outcome::Stored) => {}
+                Ok(Outcome::Nobody) => (broken, missing) = (true, true),
+                Err(error) => broken |= error.is_temporary(),
             }
-        };
-        let results = stream::iter(events).map(send).buffered(WINDOW).collect().await;
-        if missing.into_inner()
-            && let Err(error) = self.ensure_stream().await
-        {
+            outcomes[index] = Some(outcome);
+        }
+        requests.finish();
+        if missing && let Err(error) = self.ensure_stream().await {
             tracing::debug!(error = %error, "the stream is missing and cannot be made");
         }
+        let results = outcomes.into_iter().zip(&events);
         results
+            .map(|(outcome, event)| finish(outcome.unwrap_or_else(|| Err(not_sent())), event))
+            .collect()
     }
 
     /// Sends one event and waits for the stream's answer.
     async fn send(&self, event: &Event) -> Result<Outcome> {
+        let (subject, headers) = self.head(event)?;
+        let within = self.options.publish_timeout;
+        let payload = event.payload().clone();
+        let answer = self.link.ask(subject, Some(headers), payload, within).await?;
+        self.outcome(answer.as_ref())
+    }
+
+    /// Sends one event of a batch.
+    async fn send_in(&self, requests: &mut Requests<'_>, index: usize, event: &Event) -> Result<()> {
+        let (subject, headers) = self.head(event)?;
+        let watch = self.link.watch(self.options.publish_timeout)?;
+        let payload = event.payload().clone();
+        requests.send(index, watch, subject, headers, payload).await
+    }
+
+    /// What stands before the payload of an event that may be sent.
+    fn head(&self, event: &Event) -> Result<(Subject, HeaderMap)> {
         self.check_open()?;
         let (size, max) = (event.payload().len(), self.max_payload());
         if size > max {
             let why = format!("payload has {size} bytes, at most {max} are allowed");
             return Err(Error::invalid_input(why).with_code(Code::TooLarge));
         }
-        let subject = event.topic().as_str().into();
-        let headers = Some(headers::write(event));
-        let within = self.options.publish_timeout;
-        match self
-            .link
-            .ask(subject, headers, event.payload().clone(), within)
-            .await?
-        {
-            Some(answer) => acknowledged(&answer.payload)
-                .map(|()| Outcome::Stored)
-                .map_err(|error| self.link.at(error)),
-            None => Ok(Outcome::Nobody),
+        Ok((event.topic().as_str().into(), headers::write(event)))
+    }
+
+    fn outcome(&self, answer: Option<&Message>) -> Result<Outcome> {
+        let Some(answer) = answer else {
+            return Ok(Outcome::Nobody);
+        };
+        match acknowledged(&answer.payload) {
+            Ok(()) => Ok(Outcome::Stored),
+            Err(error) => Err(self.link.at(error)),
         }
     }
+}
+
+fn not_sent() -> Error {
+    Error::temporary("not sent: an earlier event of the batch failed").with_code(Code::Unavailable)
 }
 
 fn finish(outcome: Result<Outcome>, event: &Event) -> Result<()> {

@@ -286,7 +286,6 @@ impl Shared {
                         retry: &options.retry,
                         dead_letter: &options.dead_letter,
                         group: subscription.group.as_str(),
-                        delayed_redelivery: bus.capabilities().delayed_redelivery,
                         observer: &**observer,
                     };
                     Box::pin(settling.settle(delivery, error)).await

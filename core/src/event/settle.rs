@@ -53,7 +53,6 @@ pub(super) struct Settling<'a> {
     pub(super) retry: &'a Retry,
     pub(super) dead_letter: &'a DeadLetter,
     pub(super) group: &'a str,
-    pub(super) delayed_redelivery: bool,
     pub(super) observer: &'a dyn Observer,
 }
 
@@ -110,7 +109,7 @@ impl Settling<'_> {
             attempt = delivery.attempt(), delay_ms = pause.as_secs_f64() * 1e3, error = %error.chain(),
             "handler failed, event will be redelivered"
         );
-        if self.delayed_redelivery {
+        if self.bus.capabilities().delayed_redelivery {
             return delivery.nack(Redelivery::After(pause)).await;
         }
         // The broker cannot wait, so this slot does. Its lease is kept alive by the consume loop.

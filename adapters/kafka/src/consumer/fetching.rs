@@ -81,7 +81,7 @@ impl Group {
         queues: &mut Queues,
         (mut room, mut room_bytes): (usize, usize),
     ) -> Vec<(i32, i64, Event)> {
-        let mut batch = Vec::with_capacity(room);
+        let mut batch = Vec::new();
         for _ in 0..queues.all.len() {
             // Another one begins each time, so that a full one leaves the others their turn.
             queues.turn = (queues.turn + 1) % queues.all.len();

@@ -25,9 +25,6 @@ use super::{
 };
 use crate::client::lock;
 
-/// The most events that are given out at once: so few that their memory is still at hand, in the processor and in the
-/// allocator, when they are handled and dropped.
-const BITE: usize = 16;
 /// How long the last member waits for the client to leave.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -87,7 +84,7 @@ impl Member {
     /// What is ready now, up to `max`; `None` when the bus is closed. `waiting` of those who wait are this member.
     fn take(&self, max: usize, waiting: usize) -> Option<Result<Vec<Delivery>>> {
         let now = Instant::now();
-        let mut batch = Vec::with_capacity(max);
+        let mut batch = Vec::new();
         let mut state = lock(&self.group.state);
         if state.closed {
             return None;
@@ -131,7 +128,7 @@ impl Deliveries for Member {
         if self.left {
             return None;
         }
-        let max = max.clamp(1, BITE);
+        let max = max.max(1);
         let is_empty = |taken: &Option<Result<Vec<_>>>| matches!(taken, Some(Ok(batch)) if batch.is_empty());
         // Who finds something need not be ready to be woken.
         let taken = self.take(max, 0);

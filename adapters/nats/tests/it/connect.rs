@@ -133,6 +133,14 @@ async fn what_the_user_may_not_do_is_said_at_once() {
         start.elapsed()
     );
     bus.publish(event(&topic(), 1)).await.unwrap();
+    // In a batch it is the one event's fault.
+    let open = topic();
+    let batch = [&open, &secret, &open].map(|topic| event(topic, 2)).to_vec();
+    let results = bus.publish_batch(batch).await;
+    let [Ok(()), Err(error), Ok(())] = &results[..] else {
+        panic!("{results:?}")
+    };
+    assert_eq!(seen(error), denied, "{error:?}");
 }
 
 #[tokio::test]

@@ -239,3 +239,50 @@ async fn f_bus_04_an_answer_that_is_cut_off_is_unknown_and_a_repeat_is_stored_on
     assert_eq!(numbers, [1, 2]);
     proxy.close().await;
 }
+
+#[tokio::test]
+async fn f_bus_04_a_batch_that_is_cut_off_stops_and_a_repeat_is_stored_once_and_in_order() {
+    use cqi_testkit::proxy::{Direction, Proxy};
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let mut slow = options(&format!("nats://{}", proxy.address()));
+    slow.publish_timeout = Duration::from_millis(500);
+    let (bus, topic) = (NatsBus::connect(slow).await.unwrap(), topic());
+    proxy.black_hole(Direction::Down);
+    let batch: Vec<_> = (0..600).map(|n| event(&topic, n)).collect();
+    let results = timeout(LIMIT, bus.publish_batch(batch.clone())).await.unwrap();
+    assert_eq!(results.len(), batch.len());
+    let (sent, rest) = results.split_at(256);
+    for error in sent.iter().map(|result| result.as_ref().unwrap_err()) {
+        assert_eq!(
+            (error.code(), error.may_have_applied()),
+            (Some(Code::Timeout), true),
+            "{error:?}"
+        );
+    }
+    for error in rest.iter().map(|result| result.as_ref().unwrap_err()) {
+        assert_eq!(
+            (error.code(), error.may_have_applied()),
+            (Some(Code::Unavailable), false),
+            "{error:?}"
+        );
+    }
+    // One that nobody waits for leaves nothing behind that the next could take for its own.
+    let dropped = bus.publish_batch(vec![event(&topic, 600)]);
+    assert!(timeout(Duration::from_millis(1), dropped).await.is_err());
+    proxy.heal().await;
+    for result in bus.publish_batch(batch).await {
+        result.unwrap();
+    }
+    let all = subscription(&topic).with_start_at(StartAt::Oldest);
+    let mut deliveries = bus.subscribe(all).await.unwrap();
+    let mut numbers = Vec::new();
+    while numbers.last() != Some(&599) {
+        numbers.extend(next(&mut *deliveries, &mut 0).await.iter().map(number));
+    }
+    numbers.retain(|n| *n < 600);
+    assert!(numbers.into_iter().eq(0..600), "lost, twice or out of order");
+    proxy.close().await;
+}
