@@ -137,7 +137,9 @@ pub(crate) async fn round(report: &mut Report) {
 
 fn targets(report: &mut Report, shape: Shape, size: usize) {
     match (shape.name, size) {
-        ("1x1", 256) => report.target("1x1", size, "op/s", Target::AtLeast(0.5, "tokio-mpsc+ack")),
+        ("1x1" | "1x1 one handler" | "1x1 8 receivers", 256) => {
+            report.target(shape.name, size, "op/s", Target::AtLeast(0.5, "tokio-mpsc+ack"));
+        }
         ("1x4", 256) => report.target("1x4", size, "op/s", Target::AtLeast(0.5, "tokio-broadcast+ack")),
         _ => {}
     }
