@@ -28,9 +28,11 @@ async fn f_cache_01_cch_8_a_killed_server_gives_errors_in_time_and_works_2_s_aft
         );
         for answer in all.await {
             let error = answer.unwrap_err();
-            assert_eq!(
-                (error.kind(), error.code()),
-                (Kind::Temporary, Some(Code::Unavailable))
+            // While the connection is being replaced, a busy machine may not get as far within the caller's time.
+            assert_eq!(error.kind(), Kind::Temporary);
+            assert!(
+                matches!(error.code(), Some(Code::Unavailable | Code::Timeout)),
+                "{error}"
             );
             assert!(
                 error.to_string().contains(&server.address().to_string()),
