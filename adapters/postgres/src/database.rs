@@ -45,8 +45,10 @@ use crate::{
 ///
 /// # PgBouncer
 /// Session mode works, with `ignore_startup_parameters = options` there and the time limits, which it then does not hand
-/// on, set for the role: `ALTER ROLE app SET statement_timeout = '30s'`, the same as `statement_timeout` here. Anything else
-/// is refused at the start, transaction mode too, whose statements and settings would meet other connections.
+/// on, set for the role: `ALTER ROLE app SET statement_timeout = '30s'`, the same as `statement_timeout` here. Where the server
+/// has another statement timeout, the start is refused; the other limits are not looked at. Transaction mode does not work: its
+/// statements and settings would meet other connections. It is refused too, unless the role has that timeout, when it
+/// cannot be told from session mode.
 #[derive(Debug, Clone)]
 pub struct PostgresDatabase {
     pool: Arc<Pool>,

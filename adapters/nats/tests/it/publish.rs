@@ -6,9 +6,13 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use cqi_core::{
     Code, Kind,
     event::{Event, EventBus, StartAt},
+    name::Topic,
 };
 use cqi_nats::NatsBus;
-use cqi_testkit::fixture::{self, Kind as Fixture};
+use cqi_testkit::{
+    fixture::{self, Kind as Fixture},
+    proxy::{Direction, Proxy},
+};
 use futures::StreamExt;
 use tokio::time::{Instant, timeout};
 
@@ -208,17 +212,22 @@ async fn callers_share_the_pipeline() {
     assert!(shared * 2 < one_by_one, "{shared:?} each, alone {one_by_one:?}");
 }
 
-#[tokio::test]
-async fn f_bus_04_an_answer_that_is_cut_off_is_unknown_and_a_repeat_is_stored_once() {
-    use cqi_testkit::proxy::{Direction, Proxy};
-    let Some(server) = fixture::require(Fixture::Nats) else {
-        return;
-    };
+/// A bus whose calls reach the server and get no answer, until the proxy heals.
+async fn unanswered() -> Option<(Proxy, NatsBus, Topic)> {
+    let server = fixture::require(Fixture::Nats)?;
     let proxy = Proxy::start(server.address()).await.unwrap();
     let mut slow = options(&format!("nats://{}", proxy.address()));
     slow.publish_timeout = Duration::from_millis(500);
-    let (bus, topic) = (NatsBus::connect(slow).await.unwrap(), topic());
+    let bus = NatsBus::connect(slow).await.unwrap();
     proxy.black_hole(Direction::Down);
+    Some((proxy, bus, topic()))
+}
+
+#[tokio::test]
+async fn f_bus_04_an_answer_that_is_cut_off_is_unknown_and_a_repeat_is_stored_once() {
+    let Some((proxy, bus, topic)) = unanswered().await else {
+        return;
+    };
     let sent = event(&topic, 1);
     let error = bus.publish(sent.clone()).await.unwrap_err();
     assert_eq!(
@@ -242,15 +251,9 @@ async fn f_bus_04_an_answer_that_is_cut_off_is_unknown_and_a_repeat_is_stored_on
 
 #[tokio::test]
 async fn f_bus_04_a_batch_that_is_cut_off_stops_and_a_repeat_is_stored_once_and_in_order() {
-    use cqi_testkit::proxy::{Direction, Proxy};
-    let Some(server) = fixture::require(Fixture::Nats) else {
+    let Some((proxy, bus, topic)) = unanswered().await else {
         return;
     };
-    let proxy = Proxy::start(server.address()).await.unwrap();
-    let mut slow = options(&format!("nats://{}", proxy.address()));
-    slow.publish_timeout = Duration::from_millis(500);
-    let (bus, topic) = (NatsBus::connect(slow).await.unwrap(), topic());
-    proxy.black_hole(Direction::Down);
     let batch: Vec<_> = (0..600).map(|n| event(&topic, n)).collect();
     let results = timeout(LIMIT, bus.publish_batch(batch.clone())).await.unwrap();
     assert_eq!(results.len(), batch.len());

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -87,12 +87,19 @@ impl Drop for PgBouncer {
     }
 }
 
+/// Debian's is where a user's search path does not look.
+fn installed() -> Option<PathBuf> {
+    let search = "PATH=$PATH:/usr/sbin; command -v pgbouncer";
+    let found = Command::new("sh").args(["-c", search]).output().ok()?;
+    let path = String::from_utf8(found.stdout).ok()?;
+    found.status.success().then(|| PathBuf::from(path.trim()))
+}
+
 #[test]
 fn f_db_11_a_pooler_is_refused_unless_it_is_one_of_sessions_that_keeps_the_limits() {
-    let program = Path::new("/usr/sbin/pgbouncer");
-    if !program.is_file() {
+    let Some(program) = installed() else {
         return fixture::skip("PgBouncer is not installed: apt-get install pgbouncer");
-    }
+    };
     let Some((_server, direct)) = own(&Options::default()) else {
         return;
     };
@@ -109,7 +116,7 @@ fn f_db_11_a_pooler_is_refused_unless_it_is_one_of_sessions_that_keeps_the_limit
                 "statement_timeout",
             ),
         ] {
-            let pooler = PgBouncer::start(program, &direct, settings).await;
+            let pooler = PgBouncer::start(&program, &direct, settings).await;
             let refused = PostgresDatabase::connect(pooler.options(&direct)).await;
             let error = refused.map(drop).unwrap_err();
             assert_eq!(
@@ -133,7 +140,7 @@ fn f_db_11_a_pooler_is_refused_unless_it_is_one_of_sessions_that_keeps_the_limit
             .await
             .unwrap();
         let settings = "pool_mode = session\nignore_startup_parameters = options";
-        let pooler = PgBouncer::start(program, &direct, settings).await;
+        let pooler = PgBouncer::start(&program, &direct, settings).await;
         let db = connect(&pooler.options(&direct)).await;
         db.execute(sql("CREATE TABLE t (a BIGINT)")).await.unwrap();
         for n in 0..20_i64 {
