@@ -132,14 +132,14 @@ impl KafkaBus {
         self.0.topics.ensure(&self.0.producer(), event.topic()).await
     }
 
-    fn settle(&self, producer: &Arc<Producer>, event: &Event, result: Result<()>) -> Result<()> {
+    fn settle(&self, producer: &Arc<Producer>, topic: &Topic, result: Result<()>) -> Result<()> {
         if result.is_err() && producer.is_broken() {
             self.0.replace(producer);
         }
         if let Err(error) = &result
             && error.is_not_found()
         {
-            self.0.topics.forget(event.topic()); // deleted under us: the next attempt makes sure of it again
+            self.0.topics.forget(topic); // deleted under us: the next attempt makes sure of it again
         }
         result
     }
@@ -208,8 +208,9 @@ impl EventBus for KafkaBus {
         let until = Instant::now() + self.0.options.publish_timeout;
         self.prepare(&event).await?;
         let producer = self.0.producer();
-        let result = producer.publish(&event, until).await;
-        self.settle(&producer, &event, result)
+        let topic = event.topic().clone();
+        let result = producer.publish(event, until).await;
+        self.settle(&producer, &topic, result)
     }
 
     async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
@@ -228,12 +229,12 @@ impl EventBus for KafkaBus {
             .map(|(event, _)| event.clone())
             .collect();
         let producer = self.0.producer();
-        let mut sent = producer.publish_all(&good, until).await.into_iter();
+        let mut sent = producer.publish_all(good, until).await.into_iter();
         for (event, result) in events.iter().zip(&mut results) {
             if result.is_ok()
                 && let Some(outcome) = sent.next()
             {
-                *result = self.settle(&producer, event, outcome);
+                *result = self.settle(&producer, event.topic(), outcome);
             }
         }
         results

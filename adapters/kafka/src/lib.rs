@@ -35,6 +35,8 @@ mod client;
 mod config;
 mod consumer;
 mod error;
+mod outbox;
+mod outgoing;
 mod producer;
 mod record;
 mod topics;

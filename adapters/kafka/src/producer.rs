@@ -2,17 +2,14 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::Poll,
     time::Duration,
 };
 
 use cqi_core::{Code, Error, Result, event::Event};
-use futures::task::AtomicWaker;
 use rdkafka::{
     ClientContext, Message as _,
     config::RDKafkaLogLevel,
@@ -21,7 +18,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Semaphore, TryAcquireError},
     time::{Instant, timeout_at},
 };
 
@@ -29,51 +26,41 @@ use crate::{
     client::{self, Trouble, lock},
     config::KafkaOptions,
     error::{from_client, from_code},
+    outbox::{HOLD, Outbox},
+    outgoing::Outgoing,
     record,
 };
 
 /// How much longer than twice an event's time a producer may fail before it is replaced.
 const SLACK: Duration = Duration::from_secs(2);
+/// How long closing waits for events that are not with the client yet, before it looks again.
+const TICK: Duration = Duration::from_millis(1);
 
 pub(crate) const PUBLISH: &str = "event_bus.publish";
 
-/// Where the outcome of one published event arrives.
-#[derive(Debug, Default)]
-pub(crate) struct Receipt {
-    outcome: OnceLock<Result<(), RDKafkaErrorCode>>,
-    waker: AtomicWaker,
-}
-
-impl Receipt {
-    async fn outcome(&self) -> Result<(), RDKafkaErrorCode> {
-        poll_fn(|context| {
-            if let Some(outcome) = self.outcome.get() {
-                return Poll::Ready(*outcome);
-            }
-            self.waker.register(context.waker());
-            // It may have come before the waker was there.
-            self.outcome
-                .get()
-                .map_or(Poll::Pending, |outcome| Poll::Ready(*outcome))
-        })
-        .await
-    }
-}
+type Client = ThreadedProducer<Reports>;
 
 /// What librdkafka calls for the producer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reports {
     pub(crate) trouble: Trouble,
-    /// Told when an event has left the full queue.
-    room: Notify,
-    /// How many publishers wait for room.
-    waiting: AtomicUsize,
+    /// For so many events more there is room.
+    room: Semaphore,
     broken: AtomicBool,
     /// Since when nothing but failures came.
     failing_since: Mutex<Option<Instant>>,
 }
 
 impl Reports {
+    fn new(room: usize) -> Self {
+        Self {
+            trouble: Trouble::default(),
+            room: Semaphore::new(room),
+            broken: AtomicBool::new(false),
+            failing_since: Mutex::default(),
+        }
+    }
+
     fn succeeded(&self) {
         *lock(&self.failing_since) = None;
     }
@@ -105,9 +92,9 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = Arc<Receipt>;
+    type DeliveryOpaque = Arc<Outgoing>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, receipt: Arc<Receipt>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, event: Arc<Outgoing>) {
         let outcome = match result {
             // Without an offset it is the client's guess: an earlier attempt failed, and as a later event of the partition
             // was stored, it takes this one for stored too. But a broker that knows nothing of this producer yet accepts
@@ -120,18 +107,17 @@ impl ProducerContext for Reports {
                 Err(code.unwrap_or(RDKafkaErrorCode::Fail))
             }
         };
-        let _ = receipt.outcome.set(outcome);
-        receipt.waker.wake();
-        if self.waiting.load(SeqCst) > 0 {
-            self.room.notify_one();
-        }
+        event.answer(outcome);
+        self.room.add_permits(1);
     }
 }
 
 /// The producer. What waits in it when it is dropped is lost: see [`Producer::flush`].
 pub(crate) struct Producer {
     /// Taken in `drop` only.
-    inner: Option<ThreadedProducer<Reports>>,
+    inner: Option<Client>,
+    outbox: Outbox,
+    max_in_flight: usize,
     timeout: Duration,
 }
 
@@ -148,29 +134,27 @@ impl Producer {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
-            // A lone publisher pays no linger; what comes while a request is under way is batched for the next one.
+            // The outbox gathers, and a lone publisher waits for nobody.
             .set("linger.ms", "0")
             .set("message.timeout.ms", client::millis(options.publish_timeout))
             .set("request.timeout.ms", client::millis(options.publish_timeout))
             .set("message.max.bytes", options.max_message_bytes.to_string())
             .set("queue.buffering.max.messages", options.max_in_flight.to_string())
             .set("queue.buffering.max.kbytes", "262144");
-        // One at a time: so concurrent publishers share requests, and no event is stored before one that was refused.
-        const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
-        if !options.properties.contains_key(IN_FLIGHT) {
-            config.set(IN_FLIGHT, "1");
-        }
-        let inner = config
-            .create_with_context(Reports::default())
+        let max_in_flight = options.max_in_flight.min(Semaphore::MAX_PERMITS);
+        let inner: Client = config
+            .create_with_context(Reports::new(max_in_flight))
             .map_err(|error| from_client(&error, "event_bus.connect"))?;
         Ok(Self {
             inner: Some(inner),
+            outbox: Outbox::default(),
+            max_in_flight,
             timeout: options.publish_timeout,
         })
     }
 
     #[allow(clippy::expect_used)] // see the field
-    pub(crate) fn inner(&self) -> &ThreadedProducer<Reports> {
+    pub(crate) fn inner(&self) -> &Client {
         self.inner
             .as_ref()
             .expect("the client lives as long as the producer")
@@ -189,100 +173,141 @@ impl Producer {
     }
 
     /// Publishes one event.
-    pub(crate) async fn publish(&self, event: &Event, until: Instant) -> Result<()> {
-        let receipt = self.enqueue(event, until).await?;
-        self.confirm(event, &receipt, until).await
+    pub(crate) async fn publish(&self, event: Event, until: Instant) -> Result<()> {
+        let event = self.enqueue(event, until).await?;
+        self.hand_over(false);
+        self.confirm(event, until).await
     }
 
     /// Publishes `events` in order: all are on their way before the first answer is awaited.
-    pub(crate) async fn publish_all(&self, events: &[Event], until: Instant) -> Vec<Result<()>> {
-        let mut receipts = Vec::with_capacity(events.len());
+    pub(crate) async fn publish_all(&self, events: Vec<Event>, until: Instant) -> Vec<Result<()>> {
+        let mut queued = Vec::with_capacity(events.len());
         for event in events {
-            receipts.push(self.enqueue(event, until).await);
+            queued.push(self.enqueue(event, until).await);
         }
-        let mut results = Vec::with_capacity(events.len());
-        for (event, receipt) in events.iter().zip(receipts) {
-            results.push(match receipt {
-                Ok(receipt) => self.confirm(event, &receipt, until).await,
+        self.hand_over(false);
+        let mut results = Vec::with_capacity(queued.len());
+        for event in queued {
+            results.push(match event {
+                Ok(event) => self.confirm(event, until).await,
                 Err(error) => Err(error),
             });
         }
         results
     }
 
-    /// Hands the event to the client, waiting for room until `until`.
-    async fn enqueue(&self, event: &Event, until: Instant) -> Result<Arc<Receipt>> {
-        let receipt = Arc::new(Receipt::default());
-        match self.send(event, &receipt) {
-            Err(RDKafkaErrorCode::QueueFull) => self.enqueue_waiting(event, &receipt, until).await?,
-            Err(code) => return Err(from_code(code, PUBLISH).with_context("topic", event.topic())),
-            Ok(()) => {}
-        }
-        Ok(receipt)
-    }
-
-    async fn enqueue_waiting(&self, event: &Event, receipt: &Arc<Receipt>, until: Instant) -> Result<()> {
-        let reports = self.inner().context();
-        reports.waiting.fetch_add(1, SeqCst);
-        let _waiting = Waiting(&reports.waiting);
-        loop {
-            let room = reports.room.notified(); // before the attempt, so that no room is missed
-            match self.send(event, receipt) {
-                Ok(()) => return Ok(()),
-                Err(RDKafkaErrorCode::QueueFull) => {}
-                Err(code) => return Err(from_code(code, PUBLISH).with_context("topic", event.topic())),
+    /// Puts the event behind those before it, waiting for room until `until`.
+    async fn enqueue(&self, event: Event, until: Instant) -> Result<Listening<'_>> {
+        let room = &self.inner().context().room;
+        let room = match room.try_acquire() {
+            Err(TryAcquireError::NoPermits) => {
+                self.hand_over(true); // what waits takes room too
+                timeout_at(until, room.acquire()).await.ok().and_then(Result::ok)
             }
-            if timeout_at(until, room).await.is_err() {
-                let message = format!("no room within {:?}: the brokers do not keep up", self.timeout);
-                return Err(Error::temporary(message)
-                    .with_code(Code::Exhausted)
-                    .with_operation(PUBLISH)
-                    .with_context("topic", event.topic()));
+            room => room.ok(),
+        };
+        let Some(room) = room else {
+            let message = format!("no room within {:?}: the brokers do not keep up", self.timeout);
+            return Err(Error::temporary(message)
+                .with_code(Code::Exhausted)
+                .with_operation(PUBLISH)
+                .with_context("topic", event.topic()));
+        };
+        room.forget(); // until its outcome is there
+        let headers = record::headers(&event);
+        let event = Arc::new(Outgoing::new(event));
+        self.outbox.put(Arc::clone(&event), headers);
+        let outbox = &self.outbox;
+        Ok(Listening { event, outbox })
+    }
+
+    /// Gives the client what waits, if it may go, or `now`.
+    fn hand_over(&self, now: bool) {
+        let client = self.inner();
+        let room = &client.context().room;
+        let cancelled = self.outbox.hand_over(now, |outgoing, headers| {
+            let event = &outgoing.event;
+            let mut record = BaseRecord::with_opaque_to(event.topic().as_str(), Arc::clone(outgoing))
+                .payload(&event.payload()[..])
+                .headers(headers);
+            if let Some(key) = event.key() {
+                record = record.key(key);
             }
-        }
+            let Err((error, record)) = client.send(record) else {
+                return Ok(());
+            };
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => return Err(record.headers.unwrap_or_default()),
+                code => outgoing.answer(Err(code.unwrap_or(RDKafkaErrorCode::InvalidArgument))),
+            }
+            room.add_permits(1);
+            Ok(())
+        });
+        room.add_permits(cancelled);
     }
 
-    fn send(&self, event: &Event, receipt: &Arc<Receipt>) -> Result<(), RDKafkaErrorCode> {
-        let mut record = BaseRecord::with_opaque_to(event.topic().as_str(), Arc::clone(receipt))
-            .payload(&event.payload()[..])
-            .headers(record::headers(event));
-        if let Some(key) = event.key() {
-            record = record.key(key);
-        }
-        self.inner().send(record).map_err(|(error, _)| {
-            error
-                .rdkafka_error_code()
-                .unwrap_or(RDKafkaErrorCode::InvalidArgument)
-        })
-    }
-
-    async fn confirm(&self, event: &Event, receipt: &Receipt, until: Instant) -> Result<()> {
+    async fn confirm(&self, listening: Listening<'_>, until: Instant) -> Result<()> {
+        let event = Arc::clone(&listening.event);
+        let answer = self.answer(&event, until).await;
+        drop(listening);
+        self.hand_over(false);
         let reports = self.inner().context();
-        let error = match timeout_at(until, receipt.outcome()).await {
-            Ok(Ok(())) => {
+        let error = match answer {
+            Some(Ok(())) => {
                 reports.succeeded();
                 return Ok(());
             }
-            Ok(Err(code)) => from_code(code, PUBLISH),
+            Some(Err(code)) => from_code(code, PUBLISH),
             // The client looks for timed out events once a second only.
-            Err(_) => Error::timeout(self.timeout).with_operation(PUBLISH),
+            None => Error::timeout(self.timeout).with_operation(PUBLISH),
         };
         if error.is_temporary() {
             reports.failed();
         }
-        Err(error.with_context("topic", event.topic()))
+        Err(error.with_context("topic", event.event.topic()))
+    }
+
+    /// What became of an event, if it is known by `until`.
+    async fn answer(&self, event: &Outgoing, until: Instant) -> Option<Result<(), RDKafkaErrorCode>> {
+        let mut hold = HOLD;
+        loop {
+            let next = until.min(Instant::now() + hold);
+            match timeout_at(next, event.outcome()).await {
+                Ok(outcome) => return Some(outcome),
+                Err(_) if next == until => return None,
+                Err(_) if event.is_waiting() => self.hand_over(true),
+                Err(_) => {}
+            }
+            hold *= 2;
+        }
     }
 
     /// Waits until everything is delivered or has failed, at most `limit`. Blocks.
     pub(crate) fn flush(&self, limit: Duration) -> Result<()> {
-        let flushed = self.inner().flush(limit);
-        match (flushed, self.inner().in_flight_count()) {
-            (Ok(()), _) | (_, 0) => Ok(()),
-            (Err(error), left) => Err(self
-                .trouble()
-                .explain(&error, "event_bus.close")
-                .with_context("unconfirmed_events", left)),
+        let until = Instant::now() + limit;
+        loop {
+            self.hand_over(true);
+            let flushed = self
+                .inner()
+                .flush(until.saturating_duration_since(Instant::now()));
+            match (flushed, self.in_flight()) {
+                (_, 0) => return Ok(()),
+                (Ok(()), _) if Instant::now() < until => self.inner().poll(TICK), // some wait, or are being handed over
+                (flushed, left) => {
+                    let error = flushed
+                        .err()
+                        .unwrap_or(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+                    let error = self.trouble().explain(&error, "event_bus.close");
+                    return Err(error.with_context("unconfirmed_events", left));
+                }
+            }
         }
+    }
+
+    /// How many events have no outcome.
+    fn in_flight(&self) -> usize {
+        let free = self.inner().context().room.available_permits();
+        self.max_in_flight.saturating_sub(free)
     }
 }
 
@@ -296,12 +321,15 @@ impl Drop for Producer {
     }
 }
 
-/// Counts a publisher that waits for room while it lives.
-struct Waiting<'a>(&'a AtomicUsize);
+/// A publisher that has not heard.
+struct Listening<'a> {
+    event: Arc<Outgoing>,
+    outbox: &'a Outbox,
+}
 
-impl Drop for Waiting<'_> {
+impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
+        self.outbox.heard(&self.event);
     }
 }
 

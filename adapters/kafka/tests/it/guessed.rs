@@ -21,8 +21,6 @@ async fn f_bus_01_an_event_the_broker_refused_is_not_ok_because_a_later_one_was_
     cluster.create_topic(topic.as_str(), 1, 1).unwrap();
     let bus = KafkaBus::connect(KafkaOptions {
         brokers: vec![cluster.bootstrap_servers()],
-        // By default there is one request at a time, and nothing to guess.
-        properties: [("max.in.flight.requests.per.connection".to_owned(), "5".into())].into(),
         ..KafkaOptions::default()
     })
     .await

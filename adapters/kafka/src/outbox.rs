@@ -1,0 +1,277 @@
+//! Events on their way to the client.
+//!
+//! While publishers of the last hand-over have not heard, what is published waits here, and goes in one request after
+//! that. So a lone publisher never waits, many share requests, and who publishes one event after another is in the next
+//! request again. The client gathers by itself too, but keeps a processor busy as long as it has an event that it may
+//! not send yet.
+
+use std::{
+    collections::VecDeque,
+    mem::take,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rdkafka::message::OwnedHeaders;
+
+use crate::{client::lock, outgoing::Outgoing};
+
+/// How long an event waits for others, whose partition may have no leader.
+pub(crate) const HOLD: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Default)]
+pub(crate) struct Outbox(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Ready>,
+    /// Counts the hand-overs, from 1 on.
+    turn: usize,
+    /// How many publishers of the last hand-over have not heard.
+    unheard: usize,
+    /// Somebody hands over; nobody else may, lest the order be lost.
+    handing: bool,
+}
+
+/// An event and its headers.
+type Ready = (Arc<Outgoing>, OwnedHeaders);
+
+impl Outgoing {
+    /// Whether it has not been handed over.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.turn() == WAITING
+    }
+}
+
+impl Outbox {
+    /// Puts an event behind all that came before it.
+    pub(crate) fn put(&self, event: Arc<Outgoing>, headers: OwnedHeaders) {
+        lock(&self.0).waiting.push_back((event, headers));
+    }
+
+    /// The publisher of an event has heard of it, or does not listen any longer. One that waits is not sent then.
+    pub(crate) fn heard(&self, event: &Outgoing) {
+        let mut state = lock(&self.0);
+        let turn = event.turn();
+        if turn == state.turn {
+            state.unheard -= 1;
+        }
+        event.set_turn(if turn == WAITING { CANCELLED } else { HEARD });
+    }
+
+    /// Gives what waits to `send`, in order, if nobody is waited for, or `now`. An event that `send` gives back, as the
+    /// client is full, waits on, and so do all after it. Returns how many were cancelled.
+    pub(crate) fn hand_over(
+        &self,
+        mut now: bool,
+        send: impl Fn(&Arc<Outgoing>, OwnedHeaders) -> Result<(), OwnedHeaders>,
+    ) -> usize {
+        let mut cancelled = 0;
+        while let Some(mut batch) = self.begin(now, &mut cancelled) {
+            let mut full = false;
+            while !full && let Some((event, headers)) = batch.pop_front() {
+                if let Err(headers) = send(&event, headers) {
+                    batch.push_front((event, headers));
+                    full = true;
+                }
+            }
+            self.end(batch);
+            if full {
+                break;
+            }
+            now = false; // once more for what came meanwhile
+        }
+        cancelled
+    }
+
+    fn begin(&self, now: bool, cancelled: &mut usize) -> Option<VecDeque<Ready>> {
+        let mut state = lock(&self.0);
+        if state.handing || state.waiting.is_empty() || (state.unheard > 0 && !now) {
+            return None;
+        }
+        state.handing = true;
+        state.turn = state.turn % LAST + 1;
+        state.unheard = 0;
+        let mut batch = take(&mut state.waiting);
+        let all = batch.len();
+        batch.retain(|(event, _)| event.turn() != CANCELLED);
+        *cancelled += all - batch.len();
+        for (event, _) in &batch {
+            if event.turn() == WAITING {
+                event.set_turn(state.turn);
+                state.unheard += 1;
+            }
+        }
+        Some(batch)
+    }
+
+    fn end(&self, mut rest: VecDeque<Ready>) {
+        let mut state = lock(&self.0);
+        state.handing = false;
+        for (event, _) in &rest {
+            if event.turn() == state.turn {
+                event.set_turn(WAITING);
+                state.unheard -= 1;
+            }
+        }
+        rest.append(&mut state.waiting);
+        state.waiting = rest; // and the room that was allocated
+    }
+}
+
+/// In place of a turn: the event has not been handed over.
+const WAITING: usize = 0;
+/// The last turn, before the first.
+const LAST: usize = usize::MAX - 2;
+/// In place of a turn: the publisher has heard of it.
+const HEARD: usize = usize::MAX - 1;
+/// In place of a turn: the publisher left before it was handed over.
+const CANCELLED: usize = usize::MAX;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+        thread,
+    };
+
+    use cqi_core::{event::Event, name::topic_name};
+
+    use super::*;
+
+    /// Its key is its number.
+    fn event(number: usize) -> Arc<Outgoing> {
+        let event = Event::builder(topic_name("numbers").unwrap()).key(number.to_string());
+        Arc::new(Outgoing::new(event.build().unwrap()))
+    }
+
+    fn put(outbox: &Outbox, number: usize) -> Arc<Outgoing> {
+        let event = event(number);
+        outbox.put(Arc::clone(&event), OwnedHeaders::new());
+        event
+    }
+
+    fn number(event: &Outgoing) -> usize {
+        event.event.key().unwrap().parse().unwrap()
+    }
+
+    /// What is handed over, if the client has room for `room`; and how many were cancelled.
+    fn handed_over(outbox: &Outbox, now: bool, room: usize) -> (Vec<usize>, usize) {
+        let sent = Mutex::new(Vec::new());
+        let cancelled = outbox.hand_over(now, |event, headers| {
+            let mut sent = lock(&sent);
+            if sent.len() == room {
+                return Err(headers);
+            }
+            sent.push(number(event));
+            Ok(())
+        });
+        (sent.into_inner().unwrap(), cancelled)
+    }
+
+    #[test]
+    fn a_lone_event_goes_at_once_and_others_when_its_publisher_has_heard() {
+        let outbox = Outbox::default();
+        let first = put(&outbox, 1);
+        assert_eq!(handed_over(&outbox, false, 9).0, [1]);
+        let second = put(&outbox, 2);
+        put(&outbox, 3);
+        assert!(handed_over(&outbox, false, 9).0.is_empty());
+        assert!(second.is_waiting() && !first.is_waiting());
+        outbox.heard(&first);
+        assert_eq!(handed_over(&outbox, false, 9).0, [2, 3]);
+        assert!(!second.is_waiting());
+    }
+
+    #[test]
+    fn who_is_sent_before_others_have_heard_is_waited_for_alone() {
+        let outbox = Outbox::default();
+        let slow = put(&outbox, 1);
+        handed_over(&outbox, false, 9);
+        let second = put(&outbox, 2);
+        assert_eq!(handed_over(&outbox, true, 9).0, [2]);
+        put(&outbox, 3);
+        outbox.heard(&slow);
+        assert!(handed_over(&outbox, false, 9).0.is_empty());
+        outbox.heard(&second);
+        assert_eq!(handed_over(&outbox, false, 9).0, [3]);
+    }
+
+    #[test]
+    fn what_is_cancelled_before_it_was_handed_over_is_not_sent() {
+        let outbox = Outbox::default();
+        let first = put(&outbox, 1);
+        handed_over(&outbox, false, 9);
+        let second = put(&outbox, 2);
+        put(&outbox, 3);
+        outbox.heard(&second);
+        outbox.heard(&first);
+        assert_eq!(handed_over(&outbox, false, 9), (vec![3], 1));
+    }
+
+    #[test]
+    fn what_a_full_client_gave_back_keeps_its_place() {
+        let outbox = Outbox::default();
+        let events: Vec<_> = (1..=4).map(|number| put(&outbox, number)).collect();
+        assert_eq!(handed_over(&outbox, false, 2).0, [1, 2]);
+        put(&outbox, 5);
+        assert!(events[2].is_waiting());
+        outbox.heard(&events[0]);
+        assert!(handed_over(&outbox, false, 9).0.is_empty());
+        outbox.heard(&events[1]);
+        assert_eq!(handed_over(&outbox, false, 9).0, [3, 4, 5]);
+    }
+
+    #[test]
+    fn one_that_was_cancelled_while_it_was_given_back_is_sent() {
+        let outbox = Outbox::default();
+        let only = put(&outbox, 1);
+        outbox.hand_over(false, |event, headers| {
+            outbox.heard(event);
+            Err(headers)
+        });
+        assert!(!only.is_waiting());
+        assert_eq!(handed_over(&outbox, false, 9), (vec![1], 0));
+    }
+
+    #[test]
+    fn events_of_each_publisher_stay_in_order_and_none_is_forgotten() {
+        const PUBLISHERS: usize = 4;
+        const EACH: usize = 5_000;
+        let outbox = Outbox::default();
+        let sent = Mutex::new(Vec::new());
+        let sending = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for publisher in 0..PUBLISHERS {
+                let (outbox, sent, sending) = (&outbox, &sent, &sending);
+                scope.spawn(move || {
+                    let send = |event: &Arc<Outgoing>, _| {
+                        assert!(!sending.swap(true, SeqCst), "two hand over at once");
+                        lock(sent).push(number(event));
+                        sending.store(false, SeqCst);
+                        Ok(())
+                    };
+                    for i in 0..EACH {
+                        let event = put(outbox, publisher * EACH + i);
+                        outbox.hand_over(i % 7 == 0, send);
+                        if i % 3 == 0 {
+                            while event.is_waiting() {
+                                outbox.hand_over(true, send);
+                            }
+                        }
+                        if !event.is_waiting() {
+                            outbox.heard(&event);
+                        }
+                    }
+                });
+            }
+        });
+        let mut sent = sent.into_inner().unwrap();
+        sent.extend(handed_over(&outbox, true, usize::MAX).0);
+        assert_eq!(sent.len(), PUBLISHERS * EACH);
+        for publisher in 0..PUBLISHERS {
+            let of = |number: &&usize| **number / EACH == publisher;
+            assert!(sent.iter().filter(of).is_sorted(), "publisher {publisher}");
+        }
+    }
+}
