@@ -1,5 +1,6 @@
 //! What fault tests share: brokers, a load, a log of what was asked, readers, the comparison, and figures.
 
+mod amnesia;
 mod broker;
 mod consume;
 mod disk;
@@ -15,6 +16,7 @@ use tokio::sync::{Mutex, MutexGuard};
 pub(crate) use cqi_testkit::figures::Figures;
 
 pub(crate) use self::{
+    amnesia::Amnesia,
     broker::{Broker, Tune, crash, topic},
     consume::{Member, Seen, options, read_all},
     disk::Disk,
