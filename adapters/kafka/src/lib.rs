@@ -18,6 +18,8 @@
 //! ```
 //!
 //! # What to know
+//! - An acknowledged event survives killed brokers (`ProcessCrash`). It survives a power loss of all in-sync replicas at
+//!   once only where the brokers run with `log.flush.interval.messages=1`, which a client cannot see.
 //! - Events travel as CloudEvents in binary mode (`ce_` headers), keyed as Java's producers key them. Records of other
 //!   producers are events too.
 //! - Kafka has no negative acknowledgement. Delivery state beyond the committed offset (what is settled out of order,

@@ -236,7 +236,10 @@ impl Producer {
             let Err((error, record)) = client.send(record) else {
                 return Ok(());
             };
-            match error.rdkafka_error_code() {
+            let code = error.rdkafka_error_code();
+            // A client that has failed for good says so here only: it takes nothing that it could report on.
+            client.context().check(code);
+            match code {
                 Some(RDKafkaErrorCode::QueueFull) => return Err(record.headers.unwrap_or_default()),
                 code => outgoing.answer(Err(code.unwrap_or(RDKafkaErrorCode::InvalidArgument))),
             }

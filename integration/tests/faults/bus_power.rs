@@ -112,6 +112,7 @@ async fn power_lost(broker: Broker, options: Options, what: &'static str) -> Opt
         ))
         .report();
     assert!(handled, "the group was given {} of {published}", calls.read);
-    assert!(recovery <= broker.recovery(), "{recovery:?}");
+    // A client that the broker's loss of events has broken for good is replaced, and not only when it failed for long.
+    assert!(recovery <= Duration::from_secs(8), "{recovery:?}");
     Some(found)
 }

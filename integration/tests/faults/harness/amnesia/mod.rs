@@ -68,8 +68,11 @@ impl Amnesia {
 
     /// Forgets everything that was not kept. Who used the disk must be dead.
     ///
+    /// Blocks.
+    ///
     /// # Panics
     /// When somebody still uses it.
+    #[allow(clippy::disallowed_methods)] // called where blocking is fine
     pub(crate) fn lose_power(&self) {
         let mut current = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         // The kernel remembers pages, some of which are not written back yet; it forgets them with the mount.
