@@ -13,6 +13,7 @@ mod bus_link;
 mod bus_power;
 mod bus_start;
 mod database;
+mod failover;
 mod harness;
 mod kafka;
 mod liars;
