@@ -36,6 +36,9 @@ use crate::{
 
 /// How long a connection's last trouble is looked at.
 const SLICE: Duration = Duration::from_millis(250);
+/// Why there may be no word from a broker that takes connections.
+const HUNG_UP: &str =
+    "brokers that want TLS hang up on plain connections: see the property security.protocol";
 /// How long the members of this process may take to leave their groups.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -78,6 +81,7 @@ impl KafkaBus {
     async fn answers(&self, operation: &'static str, limit: Duration) -> Result<()> {
         let producer = self.0.producer();
         let topic = self.0.topics.any();
+        let plain = self.0.options.is_plain();
         let asked = spawn_blocking(move || {
             let until = Instant::now() + limit;
             producer.trouble().take();
@@ -93,12 +97,12 @@ impl KafkaBus {
                         return Err(from_code(code, operation).with_context("reason", reason));
                     }
                     None if left <= SLICE => {
-                        return Err(from_code(
-                            error
-                                .rdkafka_error_code()
-                                .unwrap_or(RDKafkaErrorCode::OperationTimedOut),
-                            operation,
-                        ));
+                        let code = error.rdkafka_error_code();
+                        let error = from_code(code.unwrap_or(RDKafkaErrorCode::OperationTimedOut), operation);
+                        return Err(match plain {
+                            true => error.with_context("hint", HUNG_UP),
+                            false => error,
+                        });
                     }
                     None => {}
                 }

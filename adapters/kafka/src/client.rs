@@ -82,7 +82,7 @@ impl Trouble {
             let mut last = lock(&self.0);
             // "All brokers are down" comes after the reason why, and tells less.
             if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
-                *last = Some((code, reason.to_owned()));
+                *last = Some(untrusted(code, reason).unwrap_or_else(|| (code, reason.to_owned())));
             }
         }
     }
@@ -98,5 +98,42 @@ impl Trouble {
             Some((code, reason)) => error::from_code(code, operation).with_context("reason", reason),
             None => error::from_client(error, operation),
         }
+    }
+}
+
+/// A certificate that is not trusted, which the client at times calls a failed connection: that one does not mend.
+fn untrusted(code: RDKafkaErrorCode, reason: &str) -> Option<(RDKafkaErrorCode, String)> {
+    let is = code == RDKafkaErrorCode::BrokerTransportFailure && reason.contains("certificate verify failed");
+    is.then(|| {
+        let reason = format!("{reason}: see the property ssl.ca.location");
+        (RDKafkaErrorCode::SSL, reason)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c_13_a_certificate_that_is_not_trusted_is_no_broker_that_is_away() {
+        let trouble = Trouble::default();
+        let failed = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+        trouble.note(
+            &failed,
+            "error:0A000086:SSL routines::certificate verify failed (after 7ms in state SSL_HANDSHAKE)",
+        );
+        trouble.note(
+            &KafkaError::Global(RDKafkaErrorCode::AllBrokersDown),
+            "1/1 brokers are down",
+        );
+        let (code, reason) = trouble.take().unwrap();
+        assert_eq!(code, RDKafkaErrorCode::SSL);
+        assert!(reason.contains("ssl.ca.location"), "{reason}");
+        trouble.note(&failed, "Connection refused");
+        let refused = (
+            RDKafkaErrorCode::BrokerTransportFailure,
+            "Connection refused".to_owned(),
+        );
+        assert_eq!(trouble.take(), Some(refused));
     }
 }

@@ -87,6 +87,11 @@ impl KafkaOptions {
         self.brokers.join(",")
     }
 
+    /// Whether connections are neither encrypted nor logged in.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.user.is_empty() && !self.properties.contains_key("security.protocol")
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         let broken = if self.brokers.is_empty() || self.brokers.iter().any(String::is_empty) {
             "kafka: brokers must be host:port, at least one"

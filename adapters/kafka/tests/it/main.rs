@@ -8,4 +8,5 @@ mod conformance;
 mod faults;
 mod foreign;
 mod guessed;
+mod secure;
 mod support;
