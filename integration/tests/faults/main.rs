@@ -10,6 +10,7 @@ mod bus_crash;
 mod bus_disk;
 mod bus_handlers;
 mod bus_link;
+mod bus_pause;
 mod bus_power;
 mod bus_start;
 mod database;
