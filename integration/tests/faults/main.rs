@@ -17,6 +17,7 @@ mod database;
 mod failover;
 mod harness;
 mod kafka;
+mod kafka_cluster;
 mod liars;
 mod nats_cluster;
 mod quickstart;
