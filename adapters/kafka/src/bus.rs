@@ -36,6 +36,7 @@ use crate::{
 
 /// How long a connection's last trouble is looked at.
 const SLICE: Duration = Duration::from_millis(250);
+const CONNECT: &str = "event_bus.connect";
 /// Why there may be no word from a broker that takes connections.
 const HUNG_UP: &str =
     "brokers that want TLS hang up on plain connections: see the property security.protocol";
@@ -72,8 +73,7 @@ impl KafkaBus {
             closed: AtomicBool::new(false),
             options,
         }));
-        bus.answers("event_bus.connect", bus.0.options.connection_timeout)
-            .await?;
+        bus.answers(CONNECT, bus.0.options.connection_timeout).await?;
         Ok(bus)
     }
 
@@ -81,7 +81,7 @@ impl KafkaBus {
     async fn answers(&self, operation: &'static str, limit: Duration) -> Result<()> {
         let producer = self.0.producer();
         let topic = self.0.topics.any();
-        let plain = self.0.options.is_plain();
+        let may_lack_tls = operation == CONNECT && self.0.options.is_plain();
         let asked = spawn_blocking(move || {
             let until = Instant::now() + limit;
             producer.trouble().take();
@@ -99,7 +99,7 @@ impl KafkaBus {
                     None if left <= SLICE => {
                         let code = error.rdkafka_error_code();
                         let error = from_code(code.unwrap_or(RDKafkaErrorCode::OperationTimedOut), operation);
-                        return Err(match plain {
+                        return Err(match may_lack_tls {
                             true => error.with_context("hint", HUNG_UP),
                             false => error,
                         });

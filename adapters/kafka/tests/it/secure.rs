@@ -27,6 +27,7 @@ use tokio::time::timeout;
 const LIMIT: Duration = Duration::from_secs(4);
 
 /// A broker with a listener of each kind.
+#[cfg_attr(not(feature = "ssl"), allow(dead_code))] // some of it is for clients with TLS only
 struct Secure {
     _server: Server,
     plain: String,
@@ -95,6 +96,7 @@ impl Secure {
         }
     }
 
+    #[cfg(feature = "ssl")]
     fn authority(&self, name: &str) -> String {
         self.files.path().join(name).display().to_string()
     }

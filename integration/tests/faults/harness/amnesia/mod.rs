@@ -39,6 +39,10 @@ pub(crate) struct Amnesia {
 impl Amnesia {
     /// An empty one; `None` after saying that the test is skipped, where this process may not mount.
     pub(crate) fn mount() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            fixture::skip("only root may mount a file system of its own");
+            return None;
+        }
         unmount_stale();
         let parent = tempfile::tempdir().unwrap();
         // A server that runs as another user must get in.
