@@ -129,6 +129,9 @@ fn unmount_stale() {
         let found = fs::metadata(folder);
         if found.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected) {
             umount(Path::new(folder), &["-l"]);
+            // Empty now; what is not stays.
+            let _ = fs::remove_dir(folder);
+            let _ = Path::new(folder).parent().map(fs::remove_dir);
         }
     }
 }
