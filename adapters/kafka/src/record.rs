@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cqi_core::{
     event::{
         Event, EventId,
@@ -33,14 +33,53 @@ pub(crate) fn headers(event: &Event) -> OwnedHeaders {
     headers.unwrap_or_default()
 }
 
-/// The event of a record. Every record is one: what a foreign producer left out, or wrote in another way, is made of the
-/// record's position; a tombstone has an empty payload.
-pub(crate) fn event(topic: &Topic, record: &BorrowedMessage<'_>) -> Event {
-    let payload = Bytes::copy_from_slice(record.payload().unwrap_or_default());
-    let texts = record
-        .headers()
-        .into_iter()
-        .flat_map(|all| (0..all.count()).filter_map(|at| header(all, at)));
+/// Makes events of records.
+///
+/// Payloads that are small share memory in groups: one at a time would cost an allocation each, which is freed again
+/// only after others came between. An event that is kept for long keeps no more than [`SHARED`] bytes beyond its own.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    spare: BytesMut,
+}
+
+/// What payloads share.
+const SHARED: usize = 4096;
+/// A payload of more than this has its memory for itself.
+const SMALL: usize = SHARED / 4;
+
+impl Decoder {
+    /// The event of a record. Every record is one: what a foreign producer left out, or wrote in another way, is made of
+    /// the record's position; a tombstone has an empty payload.
+    pub(crate) fn event(&mut self, topic: &Topic, record: &BorrowedMessage<'_>) -> Event {
+        let bytes = record.payload().unwrap_or_default();
+        let payload = self.payload(bytes);
+        // The client panics on a name that is not UTF-8, which any foreign producer may write: then each header is
+        // taken by itself.
+        catch_unwind(AssertUnwindSafe(|| read(topic, record, payload, header)))
+            .unwrap_or_else(|_| read(topic, record, self.payload(bytes), header_if_text))
+    }
+
+    /// A copy: the record's own memory is the client's.
+    fn payload(&mut self, payload: &[u8]) -> Bytes {
+        if payload.len() > SMALL {
+            return Bytes::copy_from_slice(payload);
+        }
+        if self.spare.capacity() < payload.len() {
+            self.spare = BytesMut::with_capacity(SHARED);
+        }
+        self.spare.extend_from_slice(payload);
+        self.spare.split().freeze()
+    }
+}
+
+fn read(
+    topic: &Topic,
+    record: &BorrowedMessage<'_>,
+    payload: Bytes,
+    header: impl Fn(&BorrowedHeaders, usize) -> Option<(&str, &[u8])>,
+) -> Event {
+    let headers = record.headers().into_iter();
+    let texts = headers.flat_map(|all| (0..all.count()).filter_map(|at| header(all, at)));
     envelope::read(
         Prefix::Underscore,
         topic.clone(),
@@ -77,9 +116,36 @@ impl Fallback for Position<'_> {
     }
 }
 
-/// One header, if its name is text and it has a value.
+/// One header, if it has a value.
 fn header(headers: &BorrowedHeaders, at: usize) -> Option<(&str, &[u8])> {
-    // The client panics on a name that is not UTF-8, which any foreign producer may write.
-    let header = catch_unwind(AssertUnwindSafe(|| headers.get(at))).ok()?;
+    let header = headers.get(at);
     Some((header.key, header.value?))
+}
+
+/// The same, if its name is text.
+fn header_if_text(headers: &BorrowedHeaders, at: usize) -> Option<(&str, &[u8])> {
+    catch_unwind(AssertUnwindSafe(|| header(headers, at))).ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_payloads_share_memory_and_stay_what_they_are() {
+        let mut decoder = Decoder::default();
+        let sizes = [0, 1, 300, SMALL, SMALL + 1, SMALL, 700, SMALL, SMALL, 5];
+        let made: Vec<_> = sizes
+            .into_iter()
+            .zip(1_u8..)
+            .map(|(size, byte)| (decoder.payload(&vec![byte; size]), vec![byte; size]))
+            .collect();
+        for (payload, expected) in &made {
+            assert_eq!(payload, expected);
+        }
+        let at = |of: usize| made[of].0.as_ptr();
+        assert_eq!(at(2), at(1).wrapping_add(1));
+        assert_eq!(at(5), at(3).wrapping_add(SMALL));
+        assert!(decoder.spare.capacity() <= SHARED);
+    }
 }

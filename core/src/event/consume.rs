@@ -55,7 +55,10 @@ pub(super) struct Consumer {
     pub(super) subscription: Subscription,
     pub(super) route: Route,
     pub(super) options: ConsumeOptions,
+    /// Asked for the trace, and told what goes wrong.
     pub(super) observer: Arc<dyn Observer>,
+    /// Told of each message; `None` when there is nobody.
+    pub(super) measured: Option<Arc<dyn Observer>>,
 }
 
 impl Consumer {
@@ -247,6 +250,7 @@ impl Shared {
             route,
             options,
             observer,
+            measured,
         } = &self.consumer;
         let message = Message::new(
             delivery.event().clone(),
@@ -257,7 +261,8 @@ impl Shared {
         // What few events need is boxed below: this future is made for each event, and its size is moved around.
         let work = pin!(async {
             // The call itself may panic before it makes a future.
-            let mut handled = pin!(AssertUnwindSafe(async { route.handle(message).await }).catch_unwind());
+            let handling = async { middleware::standard(route, measured.as_deref(), message).await };
+            let mut handled = pin!(AssertUnwindSafe(handling).catch_unwind());
             // What is ready at once needs neither timer nor clock: the time runs from the first wait.
             let begin = Scope::default().within(options.handler_timeout);
             let first = poll_fn(|context| Poll::Ready(begin.step(|| handled.as_mut().poll(context))));

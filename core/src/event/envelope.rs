@@ -181,6 +181,8 @@ fn known(prefix: Prefix, name: &str) -> Option<Attribute> {
         b"time" => Attribute::Time,
         b"type" => Attribute::Type,
         b"source" => Attribute::Source,
+        b"specversion" => Attribute::Version,
+        b"partitionkey" => Attribute::Key,
         _ => {
             let is = |name: &str| name.as_bytes()[CE..].eq_ignore_ascii_case(rest);
             Attribute::ALL.into_iter().find(|(_, dash, _)| is(dash))?.0

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use super::{ConsumeOptions, EventBus, Router, StartAt, Subscription, consume::Consumer, middleware};
+use super::{ConsumeOptions, EventBus, Router, StartAt, Subscription, consume::Consumer};
 use crate::{
     Error, Result,
     name::Group,
@@ -99,17 +99,13 @@ impl Service for Subscriber {
                 .with_ack_deadline(options.ack_deadline)
                 .with_start_at(start_at);
             let deliveries = bus.subscribe(subscription.clone()).await?;
-            let route = middleware::standard(route, observer.clone());
-            let (bus, observer) = (
-                Arc::clone(&bus),
-                observer.clone().unwrap_or_else(|| Arc::new(Silent)),
-            );
             let consumer = Consumer {
-                bus,
+                bus: Arc::clone(&bus),
                 subscription,
                 route,
                 options: options.clone(),
-                observer,
+                observer: observer.clone().unwrap_or_else(|| Arc::new(Silent)),
+                measured: observer.clone(),
             };
             subscribed.push((consumer, deliveries));
         }

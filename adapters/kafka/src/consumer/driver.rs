@@ -26,7 +26,7 @@ use super::{
 use crate::{
     client::{lock, millis, settings},
     error::{from_client, from_code},
-    record,
+    record::Decoder,
 };
 
 /// The longest sleep.
@@ -173,14 +173,14 @@ impl Driver {
 
     /// Lets the client make its calls. Returns whether it did anything.
     pub(super) fn serve(&mut self) -> Result<bool> {
-        let mut busy = false;
+        let (mut busy, mut decoder) = (false, Decoder::default());
         loop {
             let calls = self.callbacks().calls.load(SeqCst);
             let consumer = Arc::clone(&self.consumer);
             match consumer.poll(Duration::ZERO) {
                 // Before its partition had a queue of its own.
                 Some(Ok(record)) => {
-                    let event = record::event(&self.group.topic, &record);
+                    let event = decoder.event(&self.group.topic, &record);
                     let event = [(record.partition(), record.offset(), event)];
                     let ready = lock(&self.group.state).insert(event);
                     if ready {
@@ -232,7 +232,7 @@ impl Driver {
         let left_alone = !asked && now > state.asked + state.patience && !state.ledger.is_out(None, now);
         let ready = state.ledger.has_ready();
         drop(state);
-        if left_alone && (ready || self.group.fetch(1)) {
+        if left_alone && (ready || self.group.fetch(1).any) {
             lock(&self.group.state).aside = true;
             self.aside_at = now;
             tracing::info!(

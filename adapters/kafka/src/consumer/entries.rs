@@ -39,10 +39,10 @@ impl Entries {
         self.row.get_mut(at)?.1.as_mut()
     }
 
-    /// Takes one out.
-    pub(super) fn remove(&mut self, offset: i64) -> Option<Entry> {
+    /// Takes one out, if it is as wanted.
+    pub(super) fn remove_if(&mut self, offset: i64, wanted: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let at = self.place(offset)?;
-        let entry = self.row.get_mut(at)?.1.take()?;
+        let entry = self.row.get_mut(at)?.1.take_if(|entry| wanted(entry))?;
         self.unsettled -= 1;
         while let Some((_, None)) = self.row.front() {
             self.row.pop_front();
@@ -92,6 +92,10 @@ mod tests {
         }
     }
 
+    fn settle(entries: &mut Entries, offset: i64) -> bool {
+        entries.remove_if(offset, |_| true).is_some()
+    }
+
     fn offsets(entries: &Entries) -> Vec<i64> {
         entries.iter().map(|(offset, _)| offset).collect()
     }
@@ -102,7 +106,7 @@ mod tests {
         for offset in [3, 4, 7, 8, 20] {
             entries.push(offset, entry());
         }
-        assert!(entries.remove(7).is_some() && entries.remove(7).is_none());
+        assert!(settle(&mut entries, 7) && !settle(&mut entries, 7));
         assert_eq!((entries.len(), offsets(&entries)), (4, vec![3, 4, 8, 20]));
         for (offset, there) in [
             (2, false),
@@ -114,11 +118,12 @@ mod tests {
         ] {
             assert_eq!(entries.get_mut(offset).is_some(), there, "{offset}");
         }
-        assert!(entries.remove(3).is_some() && entries.remove(4).is_some());
+        let other = entries.remove_if(3, |entry| entry.attempts > 0);
+        assert!(other.is_none() && settle(&mut entries, 3) && settle(&mut entries, 4));
         assert_eq!((entries.first(), offsets(&entries)), (Some(8), vec![8, 20]));
         let back: Vec<_> = entries.iter_mut().rev().map(|(offset, _)| offset).collect();
         assert_eq!(back, [20, 8]);
-        assert!(entries.remove(20).is_some() && entries.remove(8).is_some());
+        assert!(settle(&mut entries, 20) && settle(&mut entries, 8));
         assert_eq!((entries.len(), entries.first()), (0, None));
     }
 
@@ -128,7 +133,7 @@ mod tests {
         entries.push(0, entry());
         for offset in 1..10_000 {
             entries.push(offset, entry());
-            assert!(entries.remove(offset).is_some());
+            assert!(settle(&mut entries, offset));
             assert!(entries.row.len() <= 2 + SPARE, "{}", entries.row.len());
         }
         assert_eq!(offsets(&entries), [0]);

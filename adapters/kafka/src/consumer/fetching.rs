@@ -13,10 +13,12 @@ use super::{
     group::{Group, State},
     moment::Clock,
 };
-use crate::{client::lock, record};
+use crate::{client::lock, record::Decoder};
 
 /// The most errors of the client that wait for the driver; the first ones say most.
 const ERRORS: usize = 16;
+/// A batch ends with the event that makes it this large: events are handled and freed while they are near.
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// The queues of the partitions this member owns and may give out.
 #[derive(Default)]
@@ -24,6 +26,15 @@ pub(super) struct Queues {
     all: Vec<(i32, PartitionQueue<Callbacks>)>,
     /// Whose turn it is.
     turn: usize,
+    decoder: Decoder,
+}
+
+/// What came of fetching.
+pub(super) struct Fetched {
+    /// There is something to give out.
+    pub(super) any: bool,
+    /// There may be more than was fetched.
+    pub(super) more: bool,
 }
 
 impl Group {
@@ -47,21 +58,19 @@ impl Group {
             .retain(|(own, _)| of.is_some_and(|of| !of.contains(own)));
     }
 
-    /// Takes up to `max` records into the ledger; more, while all of them wait behind others of their keys. Returns
-    /// whether there is something to give out.
-    pub(super) fn fetch(&self, max: usize) -> bool {
+    /// Takes up to `max` records into the ledger; more, while all of them wait behind others of their keys.
+    pub(super) fn fetch(&self, max: usize) -> Fetched {
         let mut queues = lock(&self.queues);
         let mut state = lock(&self.state);
         loop {
             let room = self.room(&mut state, max);
             drop(state); // nothing is decoded under the lock of who settles
-            let batch = self.poll(&mut queues, room);
-            if batch.is_empty() {
-                return false;
-            }
+            let (batch, more) = self.poll(&mut queues, room);
+            let none = batch.is_empty();
             state = lock(&self.state);
-            if state.insert(batch) {
-                return true;
+            let any = state.insert(batch);
+            if any || none {
+                return Fetched { any, more };
             }
         }
     }
@@ -72,26 +81,29 @@ impl Group {
         let bytes = self.options.max_unsettled_bytes;
         let room_bytes = bytes.saturating_sub(state.ledger.held_bytes());
         state.full = room == 0 || room_bytes == 0; // then whoever settles tells us
-        (room.min(max), room_bytes)
+        (room.min(max), room_bytes.min(BATCH_BYTES))
     }
 
-    /// As many records as there are and there is room for.
+    /// As many records as there are and there is room for, and whether the room was too small for all.
     fn poll(
         &self,
-        queues: &mut Queues,
+        Queues { all, turn, decoder }: &mut Queues,
         (mut room, mut room_bytes): (usize, usize),
-    ) -> Vec<(i32, i64, Event)> {
+    ) -> (Vec<(i32, i64, Event)>, bool) {
         let mut batch = Vec::new();
-        for _ in 0..queues.all.len() {
+        for _ in 0..all.len() {
             // Another one begins each time, so that a full one leaves the others their turn.
-            queues.turn = (queues.turn + 1) % queues.all.len();
-            let Some((partition, queue)) = queues.all.get(queues.turn) else {
+            *turn = (*turn + 1) % all.len();
+            let Some((partition, queue)) = all.get(*turn) else {
                 break;
             };
             while room > 0 && room_bytes > 0 {
                 match queue.poll(Duration::ZERO) {
                     Some(Ok(record)) => {
-                        let event = record::event(&self.topic, &record);
+                        let event = decoder.event(&self.topic, &record);
+                        if batch.is_empty() {
+                            batch.reserve(room);
+                        }
                         room -= 1;
                         room_bytes = room_bytes.saturating_sub(event.size());
                         batch.push((*partition, rdkafka::Message::offset(&record), event));
@@ -108,7 +120,7 @@ impl Group {
                 }
             }
         }
-        batch
+        (batch, room == 0 || room_bytes == 0)
     }
 }
 

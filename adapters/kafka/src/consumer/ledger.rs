@@ -232,9 +232,9 @@ impl Ledger {
     /// The event was handled. Returns whether another one of its key can be given out now.
     pub(super) fn ack(&mut self, claim: Claim, now: impl FnOnce() -> Instant) -> Result<bool, Lost> {
         let partition = self.partition(claim)?;
-        partition.leased(claim)?;
+        let leased = |entry: &Entry| entry.is_leased(claim);
+        let entry = partition.entries.remove_if(claim.offset, leased).ok_or(Lost)?;
         partition.dirty = true;
-        let entry = partition.entries.remove(claim.offset).ok_or(Lost)?;
         let mut next = None;
         if let Some(key) = entry.key {
             next = partition.busy.get_mut(&key).and_then(VecDeque::pop_front);

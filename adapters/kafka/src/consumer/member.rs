@@ -2,6 +2,8 @@
 
 use std::{
     fmt,
+    future::ready,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{
@@ -9,6 +11,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -17,6 +20,7 @@ use cqi_core::{
     Error, Result,
     event::{Acker, Deliveries, Delivery, Redelivery},
 };
+use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -94,20 +98,22 @@ impl Member {
         let aside = state.aside;
         let due = state.ledger.due();
         self.fill(&mut batch, &mut state, max, now);
+        let mut more = false;
         if batch.is_empty() {
             drop(state);
-            let any = self.group.fetch(max);
+            let fetched = self.group.fetch(max);
             state = lock(&self.group.state);
-            if any {
+            if fetched.any {
                 self.fill(&mut batch, &mut state, max, now);
             }
+            more = fetched.more;
         }
         let error = if batch.is_empty() {
             state.error.take()
         } else {
             None
         };
-        let more = state.ledger.has_ready() || batch.len() >= max;
+        more |= state.ledger.has_ready() || batch.len() >= max;
         let earlier = due.is_none() && state.ledger.due().is_some();
         let idle = batch.is_empty() && !state.idle && state.ledger.held() == 0 && state.ledger.is_dirty();
         state.idle |= idle;
@@ -208,9 +214,16 @@ impl fmt::Debug for KafkaAcker {
 
 #[async_trait]
 impl Acker for KafkaAcker {
-    async fn ack(&self) -> Result<()> {
+    fn ack<'a, 'b>(&'a self) -> BoxFuture<'b, Result<()>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
         self.settled.store(true, Relaxed);
-        self.group.ack(self.claim)
+        match self.group.ack(self.claim) {
+            Ok(()) => Box::pin(Acked),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     async fn nack(&self, redelivery: Redelivery) -> Result<()> {
@@ -220,6 +233,17 @@ impl Acker for KafkaAcker {
 
     async fn extend(&self) -> Result<()> {
         self.group.extend(self.claim, self.ack_deadline)
+    }
+}
+
+/// What is settled already. Its box takes no memory, which is why it is settled at the call.
+struct Acked;
+
+impl Future for Acked {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -76,13 +76,18 @@ pub(super) struct Position {
     pub(super) notes: String,
 }
 
+impl Entry {
+    /// Whether it is out under this claim.
+    pub(super) fn is_leased(&self, claim: Claim) -> bool {
+        matches!(self.state, State::Leased { number, .. } if number == claim.number)
+    }
+}
+
 impl Partition {
     /// The entry of a delivery that is still out under this claim.
     pub(super) fn leased(&mut self, claim: Claim) -> Result<&mut Entry, Lost> {
         let entry = self.entries.get_mut(claim.offset);
-        entry
-            .filter(|entry| matches!(entry.state, State::Leased { number, .. } if number == claim.number))
-            .ok_or(Lost)
+        entry.filter(|entry| entry.is_leased(claim)).ok_or(Lost)
     }
 
     pub(super) fn committed(&self, partition: i32, clock: Clock) -> Position {

@@ -25,23 +25,14 @@ pub use self::{
 
 pub(super) use self::trace::{failed, span};
 
-use std::sync::Arc;
-
-use super::Route;
-use crate::observe::Observer;
+use super::{Message, Route};
+use crate::{Result, observe::Observer};
 
 /// The standard layers inside the span, in one: as `Measure` and `Log` around each other, without a box for each.
-pub(super) fn standard(route: Route, observer: Option<Arc<dyn Observer>>) -> Route {
-    let inner = Arc::new((route, observer));
-    Route::from_fn(move |message| {
-        let inner = Arc::clone(&inner);
-        async move {
-            let (route, observer) = &*inner;
-            let handle = |message| log::log(message, |message| route.handle(message));
-            match observer.as_deref() {
-                Some(observer) => measure::measure(observer, message, handle).await,
-                None => handle(message).await,
-            }
-        }
-    })
+pub(super) async fn standard(route: &Route, observer: Option<&dyn Observer>, message: Message) -> Result<()> {
+    let handle = |message| log::log(message, |message| route.handle(message));
+    match observer {
+        Some(observer) => measure::measure(observer, message, handle).await,
+        None => handle(message).await,
+    }
 }

@@ -12,14 +12,11 @@ use std::{
 use cqi_core::name::Topic;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{BATCH, Broker, Cqi, Peer, new_topic};
+use super::{Broker, Cqi, Peer, new_topic};
 use crate::{
     measure::{Clock, Took, number},
     report::Report,
 };
-
-/// How many times more messages are consumed than published, so that the way to the last commit does not count for much.
-pub(super) const TIMES: usize = 4;
 
 /// What the bare client does with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +85,7 @@ pub(super) async fn round<B: Broker>(report: &mut Report, broker: &B, size: usiz
     let topic = new_topic("feed");
     broker.create(&topic).await;
     let bare = Arc::new(broker.bare(&topic).await);
-    Arc::clone(&bare).window(BATCH, total, size).await;
+    Arc::clone(&bare).window(B::WINDOW.1, total, size).await;
     let cqi = Cqi::new(broker.adapter(&topic).await, topic.clone());
     for peer in report.peers(&["cqi", B::ENVELOPE, B::PEER]) {
         let on = (broker, &topic);

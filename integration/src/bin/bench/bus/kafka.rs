@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cqi_core::{event::EventBus, name::Topic};
 use cqi_kafka::{KafkaBus, KafkaOptions};
 use cqi_testkit::fixture::Kind;
+use futures::FutureExt as _;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -14,7 +15,11 @@ use rdkafka::{
     message::{BorrowedMessage, Header, Headers as _, OwnedHeaders},
     producer::{DeliveryFuture, FutureProducer, FutureRecord},
 };
-use tokio::{sync::Mutex, task::block_in_place, time::sleep};
+use tokio::{
+    sync::Mutex,
+    task::{JoinSet, block_in_place},
+    time::{sleep, timeout},
+};
 
 use super::{
     Broker, Peer, Seen, Work,
@@ -23,6 +28,8 @@ use super::{
 use crate::{measure::payload, servers};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// As long as this the adapter waits for more before it commits at once.
+const IDLE: Duration = Duration::from_millis(5);
 
 pub(super) struct Kafka {
     brokers: String,
@@ -50,6 +57,7 @@ impl Broker for Kafka {
     const CONSUME: &'static str = "consume + commit";
     const ENVELOPE: &'static str = "rdkafka+envelope";
     const COUNTS: [(usize, usize); 2] = [(1_000, 40_000), (1_000, 10_000)];
+    const CONSUMED: usize = 16;
     const SHARED: (f64, &'static str) = (0.5, "publish linger 5ms");
     type Bare = Bare;
 
@@ -187,7 +195,7 @@ async fn acknowledged(sent: DeliveryFuture) {
 }
 
 impl Peer for Bare {
-    type Consuming = StreamConsumer;
+    type Consuming = JoinSet<()>;
 
     async fn publish(&self, payload: Bytes) {
         acknowledged(self.send(&self.prompt, &payload)).await;
@@ -216,7 +224,7 @@ impl Peer for Bare {
         }
     }
 
-    async fn consume(&self, group: &str, work: Work, seen: Arc<Seen>) -> StreamConsumer {
+    async fn consume(&self, group: &str, work: Work, seen: Arc<Seen>) -> JoinSet<()> {
         let consumer: StreamConsumer = config(&self.brokers)
             .set("group.id", group_id(group, &self.topic))
             // At least once: committed is what was stored, which is what was handled.
@@ -229,22 +237,38 @@ impl Peer for Bare {
         consumer
             .subscribe(&[self.topic.as_str()])
             .expect("a subscription");
-        for _ in 0..seen.total() {
-            let message = consumer.recv().await.expect("a message");
-            let payload = message.payload().expect("a payload");
-            match work {
-                Work::Payload => seen.saw(payload),
-                Work::Envelope => seen.saw(envelope(&message, payload).complete()),
-            }
-            consumer.store_offset_from_message(&message).expect("a partition");
-        }
-        consumer
-            .commit_consumer_state(CommitMode::Async)
-            .expect("a commit");
-        consumer
+        let mut consuming = JoinSet::new();
+        consuming.spawn(consume(consumer, work, Arc::clone(&seen)));
+        seen.all().await;
+        consuming
     }
 
-    async fn end(consumer: StreamConsumer) {
-        block_in_place(|| drop(consumer));
+    async fn end(mut consuming: JoinSet<()>) {
+        consuming.shutdown().await;
+    }
+}
+
+/// Consumes for ever, without knowing which message is the last. The client commits every 100 ms what is stored; when
+/// nothing comes for a moment, it is told to commit at once, as the adapter does.
+async fn consume(consumer: StreamConsumer, work: Work, seen: Arc<Seen>) {
+    loop {
+        let received = match consumer.recv().now_or_never() {
+            Some(received) => received,
+            None => match timeout(IDLE, consumer.recv()).await {
+                Ok(received) => received,
+                Err(_) => {
+                    // An error says that all is committed.
+                    let _ = consumer.commit_consumer_state(CommitMode::Async);
+                    consumer.recv().await
+                }
+            },
+        };
+        let message = received.expect("a message");
+        let payload = message.payload().expect("a payload");
+        match work {
+            Work::Payload => seen.saw(payload),
+            Work::Envelope => seen.saw(envelope(&message, payload).complete()),
+        }
+        consumer.store_offset_from_message(&message).expect("a partition");
     }
 }

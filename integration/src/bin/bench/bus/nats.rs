@@ -48,6 +48,7 @@ impl Broker for Nats {
     const CONSUME: &'static str = "consume + ack";
     const ENVELOPE: &'static str = "async-nats+envelope";
     const COUNTS: [(usize, usize); 2] = [(2_000, 20_000), (2_000, 8_000)];
+    const CONSUMED: usize = 4;
     const SHARED: (f64, &'static str) = (5.0, "publish sync");
     type Bare = Bare;
 
