@@ -27,6 +27,8 @@ pub(super) struct Queues {
     /// Whose turn it is.
     turn: usize,
     decoder: Decoder,
+    /// What was decoded and is not in the ledger yet; kept for its memory.
+    batch: Vec<(i32, i64, Event)>,
 }
 
 /// What came of fetching.
@@ -65,10 +67,10 @@ impl Group {
         loop {
             let room = self.room(&mut state, max);
             drop(state); // nothing is decoded under the lock of who settles
-            let (batch, more) = self.poll(&mut queues, room);
-            let none = batch.is_empty();
+            let more = self.poll(&mut queues, room);
+            let none = queues.batch.is_empty();
             state = lock(&self.state);
-            let any = state.insert(batch);
+            let any = state.insert(queues.batch.drain(..));
             if any || none {
                 return Fetched { any, more };
             }
@@ -84,13 +86,17 @@ impl Group {
         (room.min(max), room_bytes.min(BATCH_BYTES))
     }
 
-    /// As many records as there are and there is room for, and whether the room was too small for all.
+    /// Takes as many records as there are and there is room for. Returns whether the room was too small for all.
     fn poll(
         &self,
-        Queues { all, turn, decoder }: &mut Queues,
+        Queues {
+            all,
+            turn,
+            decoder,
+            batch,
+        }: &mut Queues,
         (mut room, mut room_bytes): (usize, usize),
-    ) -> (Vec<(i32, i64, Event)>, bool) {
-        let mut batch = Vec::new();
+    ) -> bool {
         for _ in 0..all.len() {
             // Another one begins each time, so that a full one leaves the others their turn.
             *turn = (*turn + 1) % all.len();
@@ -101,9 +107,6 @@ impl Group {
                 match queue.poll(Duration::ZERO) {
                     Some(Ok(record)) => {
                         let event = decoder.event(&self.topic, &record);
-                        if batch.is_empty() {
-                            batch.reserve(room);
-                        }
                         room -= 1;
                         room_bytes = room_bytes.saturating_sub(event.size());
                         batch.push((*partition, rdkafka::Message::offset(&record), event));
@@ -120,7 +123,7 @@ impl Group {
                 }
             }
         }
-        (batch, room == 0 || room_bytes == 0)
+        room == 0 || room_bytes == 0
     }
 }
 

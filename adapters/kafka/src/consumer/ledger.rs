@@ -53,6 +53,11 @@ impl Ledger {
         !self.ready.is_empty()
     }
 
+    /// How many can be given out, at most.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Whether something is to be committed.
     pub(super) fn is_dirty(&self) -> bool {
         self.partitions.values().any(|partition| partition.dirty)

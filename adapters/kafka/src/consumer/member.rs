@@ -72,6 +72,7 @@ impl Member {
 
     /// Takes what is ready in the ledger, up to `max`.
     fn fill(&self, batch: &mut Vec<Delivery>, state: &mut State, max: usize, now: Instant) {
+        batch.reserve(state.ledger.ready().min(max));
         while batch.len() < max
             && let Some((event, attempt, claim)) = state.ledger.take(now, self.ack_deadline)
         {

@@ -36,38 +36,28 @@ fn as_written(text: &[u8]) -> Option<Timestamp> {
     else {
         return None;
     };
-    let fraction = match rest.strip_suffix(b"Z")? {
-        [] => &[][..],
-        [b'.', fraction @ ..] if (1..=9).contains(&fraction.len()) => fraction,
+    let nanos = match rest.strip_suffix(b"Z")? {
+        [] => 0,
+        [b'.', fraction @ ..] if (1..=9).contains(&fraction.len()) => {
+            // Digits that are not written are zeros.
+            (0..9).try_fold(0_i32, |sum, at| {
+                Some(sum * 10 + i32::from(digit(*fraction.get(at).unwrap_or(&b'0'))?))
+            })?
+        }
         _ => return None,
     };
-    // Looked at once, when all are read.
-    let mut wrong = 0;
-    let mut digit = |byte: u8| {
-        let digit = byte.wrapping_sub(b'0');
-        wrong |= u8::from(digit > 9);
-        digit
-    };
-    let mut nanos = 0_i64;
-    for byte in fraction {
-        nanos = nanos * 10 + i64::from(digit(*byte));
-    }
-    // Digits that are not written are zeros.
-    for _ in fraction.len()..9 {
-        nanos *= 10;
-    }
-    let mut two = |a, b| digit(a).wrapping_mul(10).wrapping_add(digit(b));
-    let (century, year, month, day) = (two(y1, y2), two(y3, y4), two(mo1, mo2), two(d1, d2));
-    let (hour, minute, second) = (two(h1, h2), two(mi1, mi2), two(s1, s2));
-    if wrong > 0 {
-        return None;
-    }
-    let nanos = i32::try_from(nanos).ok()?;
-    let year = i16::from(century) * 100 + i16::from(year);
-    // At most 99, each of them.
-    let [month, day, hour, minute, second] = [month, day, hour, minute, second].map(u8::cast_signed);
+    let two = |a, b| Some(digit(a)? * 10 + digit(b)?);
+    let year = i16::from(two(y1, y2)?) * 100 + i16::from(two(y3, y4)?);
+    let (month, day) = (two(mo1, mo2)?, two(d1, d2)?);
+    let (hour, minute, second) = (two(h1, h2)?, two(mi1, mi2)?, two(s1, s2)?);
     let time = DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
     Offset::UTC.to_timestamp(time).ok()
+}
+
+fn digit(byte: u8) -> Option<i8> {
+    i8::try_from(byte.wrapping_sub(b'0'))
+        .ok()
+        .filter(|digit| (0..=9).contains(digit))
 }
 
 #[cfg(test)]

@@ -232,6 +232,9 @@ impl Peer for Bare {
             .set("auto.commit.interval.ms", "100")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
+            // As the adapter has it: by default it waits a second once 100,000 messages are queued.
+            .set("fetch.queue.backoff.ms", "10")
+            .set("queued.max.messages.kbytes", "8192")
             .create()
             .expect("a client");
         consumer
