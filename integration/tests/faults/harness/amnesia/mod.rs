@@ -40,7 +40,7 @@ impl Amnesia {
     /// An empty one; `None` after saying that the test is skipped, where this process may not mount.
     pub(crate) fn mount() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            fixture::skip("only root may mount a file system of its own");
+            fixture::skip("no disk that forgets: only root may mount a file system of its own");
             return None;
         }
         unmount_stale();
@@ -59,7 +59,7 @@ impl Amnesia {
                 _parent: parent,
             }),
             Err(error) => {
-                fixture::skip(&format!("no file system of this process can be mounted: {error}"));
+                fixture::skip(&format!("no disk that forgets: {error}"));
                 None
             }
         }
