@@ -20,6 +20,8 @@
 //! # What to know
 //! - An acknowledged event survives killed brokers (`ProcessCrash`). It survives a power loss of all in-sync replicas at
 //!   once only where the brokers run with `log.flush.interval.messages=1`, which a client cannot see.
+//! - Concurrent publishers share requests: an event waits for those on their way, 20 ms at most; a lone publisher for none.
+//!   One whose `publish` was dropped while it waited is not sent.
 //! - Events travel as CloudEvents in binary mode (`ce_` headers), keyed as Java's producers key them. Records of other
 //!   producers are events too.
 //! - Kafka has no negative acknowledgement. Delivery state beyond the committed offset (what is settled out of order,
@@ -37,8 +39,6 @@ mod client;
 mod config;
 mod consumer;
 mod error;
-mod outbox;
-mod outgoing;
 mod producer;
 mod record;
 mod topics;

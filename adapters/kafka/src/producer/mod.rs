@@ -1,5 +1,8 @@
 //! Publishing: one idempotent producer, whose delivery reports wake the callers.
 
+mod outbox;
+mod outgoing;
+
 use std::{
     fmt,
     sync::{
@@ -22,12 +25,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::{
+    outbox::{HOLD, Outbox},
+    outgoing::Outgoing,
+};
 use crate::{
     client::{self, Trouble, lock},
     config::KafkaOptions,
     error::{from_client, from_code},
-    outbox::{HOLD, Outbox},
-    outgoing::Outgoing,
     record,
 };
 

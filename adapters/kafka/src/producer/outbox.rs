@@ -14,7 +14,8 @@ use std::{
 
 use rdkafka::message::OwnedHeaders;
 
-use crate::{client::lock, outgoing::Outgoing};
+use super::outgoing::Outgoing;
+use crate::client::lock;
 
 /// How long an event waits for others, whose partition may have no leader.
 pub(crate) const HOLD: Duration = Duration::from_millis(20);
