@@ -57,7 +57,7 @@ async fn by_default(broker: Broker) {
         lost(YOUNG.prefix) > 0,
         "nothing is lost: the disk forgets nothing"
     );
-    assert_eq!(lost(YOUNG.prefix), found.lost.len(), "{:?}", &found.lost[..5]);
+    assert_eq!(lost(YOUNG.prefix), found.lost.len(), "{:?}", found.lost);
 }
 
 async fn power_lost(broker: Broker, options: Options, what: &'static str) -> Option<Findings> {

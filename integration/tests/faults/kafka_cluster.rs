@@ -6,7 +6,7 @@ use cqi_core::{event::EventBus, name::Topic};
 use cqi_kafka::{KafkaBus, KafkaOptions};
 use cqi_testkit::{
     eventually,
-    fixture::{self, Kind, Options, Server},
+    fixture::{Kind, Options, Server},
 };
 use rdkafka::{
     ClientConfig,
@@ -18,7 +18,8 @@ use tokio::{
 };
 
 use crate::harness::{
-    Findings, Load, Log, Member, Outcome, Seen, afterwards, finish, heavy, of_partitions, scale, topic,
+    Findings, Load, Log, Member, Outcome, Seen, afterwards, finish, heavy, of_partitions, scale, start_three,
+    topic,
 };
 
 /// How long the brokers may take to agree on something.
@@ -31,21 +32,7 @@ struct Cluster(Vec<Server>);
 
 impl Cluster {
     fn start() -> Option<Self> {
-        let voters: Vec<_> = (0..3).map(|_| fixture::free_address().unwrap()).collect();
-        // One alone answers nobody: the brokers elect their controller among themselves.
-        let started = thread::scope(|scope| {
-            let start = |n| {
-                let options = options(n, &voters);
-                scope.spawn(move || fixture::start(Kind::Kafka, &options))
-            };
-            let starting: Vec<_> = (1..=3).map(start).collect();
-            let ended = starting.into_iter().map(|server| server.join().unwrap());
-            ended.collect::<Result<Vec<_>, _>>()
-        });
-        started
-            .map(Self)
-            .map_err(|missing| fixture::skip(&missing.to_string()))
-            .ok()
+        start_three(Kind::Kafka, options).map(Self)
     }
 
     fn brokers(&self) -> Vec<String> {
@@ -69,15 +56,16 @@ impl Cluster {
     }
 }
 
+/// Those of the broker `n + 1`.
 fn options(n: usize, voters: &[SocketAddr]) -> Options {
     let quorum: Vec<_> = (1..)
         .zip(voters)
         .map(|(n, voter)| format!("{n}@{voter}"))
         .collect();
     let lines = [
-        format!("node.id={n}"),
+        format!("node.id={}", n + 1),
         format!("controller.quorum.voters={}", quorum.join(",")),
-        format!("listeners=PLAINTEXT://{{address}},CONTROLLER://{}", voters[n - 1]),
+        format!("listeners=PLAINTEXT://{{address}},CONTROLLER://{}", voters[n]),
         "default.replication.factor=3".into(),
         "min.insync.replicas=2".into(),
         "offsets.topic.replication.factor=3".into(),

@@ -7,11 +7,13 @@ use cqi_core::event::EventBus;
 use cqi_nats::{NatsBus, NatsOptions};
 use cqi_testkit::{
     eventually,
-    fixture::{self, Kind, Options, Server},
+    fixture::{Kind, Options, Server},
 };
 use tokio::{task::block_in_place, time::Instant};
 
-use crate::harness::{Findings, Load, Log, Outcome, afterwards, finish, heavy, of_stream, scale, topic};
+use crate::harness::{
+    Findings, Load, Log, Outcome, afterwards, finish, heavy, of_stream, scale, start_three, topic,
+};
 
 /// How long the servers may take to agree on something.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,21 +23,7 @@ struct Cluster(Vec<Server>);
 
 impl Cluster {
     fn start() -> Option<Self> {
-        let routes: Vec<_> = (0..3).map(|_| fixture::free_address().unwrap()).collect();
-        // One alone answers nobody: a cluster needs two.
-        let started = thread::scope(|scope| {
-            let start = |n| {
-                let options = options(n, &routes);
-                scope.spawn(move || fixture::start(Kind::Nats, &options))
-            };
-            let starting: Vec<_> = (0..3).map(start).collect();
-            let ended = starting.into_iter().map(|server| server.join().unwrap());
-            ended.collect::<Result<Vec<_>, _>>()
-        });
-        started
-            .map(Self)
-            .map_err(|missing| fixture::skip(&missing.to_string()))
-            .ok()
+        start_three(Kind::Nats, options).map(Self)
     }
 
     fn url(&self) -> String {

@@ -14,7 +14,7 @@ use std::{
 
 use rdkafka::message::OwnedHeaders;
 
-use super::outgoing::Outgoing;
+use super::outgoing::{CANCELLED, HEARD, LAST, Outgoing, WAITING};
 use crate::client::lock;
 
 /// How long an event waits for others, whose partition may have no leader.
@@ -37,13 +37,6 @@ struct State {
 /// An event and its headers.
 type Ready = (Arc<Outgoing>, OwnedHeaders);
 
-impl Outgoing {
-    /// Whether it has not been handed over.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.turn() == WAITING
-    }
-}
-
 impl Outbox {
     /// Puts an event behind all that came before it.
     pub(crate) fn put(&self, event: Arc<Outgoing>, headers: OwnedHeaders) {
@@ -53,11 +46,15 @@ impl Outbox {
     /// The publisher of an event has heard of it, or does not listen any longer. One that waits is not sent then.
     pub(crate) fn heard(&self, event: &Outgoing) {
         let mut state = lock(&self.0);
-        let turn = event.turn();
-        if turn == state.turn {
-            state.unheard -= 1;
+        match event.turn() {
+            WAITING => event.set_turn(CANCELLED),
+            turn => {
+                if turn == state.turn {
+                    state.unheard -= 1;
+                }
+                event.set_turn(HEARD);
+            }
         }
-        event.set_turn(if turn == WAITING { CANCELLED } else { HEARD });
     }
 
     /// Gives what waits to `send`, in order, if nobody is waited for, or `now`. An event that `send` gives back, as the
@@ -119,15 +116,6 @@ impl Outbox {
         state.waiting = rest; // and the room that was allocated
     }
 }
-
-/// In place of a turn: the event has not been handed over.
-const WAITING: usize = 0;
-/// The last turn, before the first.
-const LAST: usize = usize::MAX - 2;
-/// In place of a turn: the publisher has heard of it.
-const HEARD: usize = usize::MAX - 1;
-/// In place of a turn: the publisher left before it was handed over.
-const CANCELLED: usize = usize::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -208,6 +196,14 @@ mod tests {
         outbox.heard(&second);
         outbox.heard(&first);
         assert_eq!(handed_over(&outbox, false, 9), (vec![3], 1));
+    }
+
+    #[test]
+    fn the_first_of_all_may_be_cancelled_too() {
+        let outbox = Outbox::default();
+        outbox.heard(&put(&outbox, 1));
+        put(&outbox, 2);
+        assert_eq!(handed_over(&outbox, false, 9), (vec![2], 1));
     }
 
     #[test]

@@ -16,20 +16,34 @@ use rdkafka::types::RDKafkaErrorCode;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) event: Event,
-    /// In which hand-over it was, see the outbox.
+    /// In which hand-over to the client it was, or one of the constants below. Changed by the outbox, under its lock.
     turn: AtomicUsize,
     outcome: OnceLock<Result<(), RDKafkaErrorCode>>,
     waker: AtomicWaker,
 }
 
+/// In place of a turn: the event has not been handed over.
+pub(super) const WAITING: usize = 0;
+/// The last turn, before the first.
+pub(super) const LAST: usize = usize::MAX - 2;
+/// In place of a turn: the publisher has heard of it.
+pub(super) const HEARD: usize = usize::MAX - 1;
+/// In place of a turn: the publisher left before it was handed over.
+pub(super) const CANCELLED: usize = usize::MAX;
+
 impl Outgoing {
     pub(crate) fn new(event: Event) -> Self {
         Self {
             event,
-            turn: AtomicUsize::new(0),
+            turn: AtomicUsize::new(WAITING),
             outcome: OnceLock::new(),
             waker: AtomicWaker::new(),
         }
+    }
+
+    /// Whether it has not been handed over.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.turn() == WAITING
     }
 
     pub(crate) fn turn(&self) -> usize {

@@ -2,6 +2,7 @@
 
 mod amnesia;
 mod broker;
+mod cluster;
 mod consume;
 mod disk;
 mod line;
@@ -18,6 +19,7 @@ pub(crate) use cqi_testkit::figures::Figures;
 pub(crate) use self::{
     amnesia::Amnesia,
     broker::{Broker, Tune, crash, topic},
+    cluster::start_three,
     consume::{Member, Seen, options, read_all},
     disk::Disk,
     line::Line,

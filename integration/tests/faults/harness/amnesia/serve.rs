@@ -13,7 +13,7 @@ use fuser::{
 };
 use nix::libc;
 
-use super::tree::{Change, Tree};
+use super::tree::{Change, Node, Tree};
 
 /// Nothing changes behind the kernel's back, so it may remember what it was told.
 const LONG: Duration = Duration::from_secs(3600);
@@ -118,9 +118,8 @@ impl Filesystem for Serve {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let owner = owner(request);
-        let made = self.attributes(|tree| tree.make_folder(parent, name, mode & !umask, owner));
-        entry(reply, made);
+        let folder = Node::new_folder(mode & !umask, owner(request));
+        entry(reply, self.attributes(|tree| tree.make(parent, name, folder)));
     }
 
     fn create(
@@ -133,8 +132,8 @@ impl Filesystem for Serve {
         _: i32,
         reply: ReplyCreate,
     ) {
-        let owner = owner(request);
-        match self.attributes(|tree| tree.make_file(parent, name, mode & !umask, owner)) {
+        let file = Node::new_file(mode & !umask, owner(request));
+        match self.attributes(|tree| tree.make(parent, name, file)) {
             Ok(attributes) => reply.created(
                 &LONG,
                 &attributes,

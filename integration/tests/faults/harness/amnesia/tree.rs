@@ -19,8 +19,9 @@ pub(super) struct Tree {
     next: u64,
 }
 
+/// A folder or a file.
 #[derive(Debug)]
-struct Node {
+pub(super) struct Node {
     body: Body,
     /// Whether it has a name. One without may still be open.
     named: bool,
@@ -60,6 +61,16 @@ impl Node {
         }
     }
 
+    /// An empty folder.
+    pub(super) fn new_folder(mode: u32, owner: (u32, u32)) -> Self {
+        Self::new(Body::Folder(BTreeMap::new()), mode, owner)
+    }
+
+    /// An empty file.
+    pub(super) fn new_file(mode: u32, owner: (u32, u32)) -> Self {
+        Self::new(Body::File(Content::default()), mode, owner)
+    }
+
     fn folder(&self) -> Result<&BTreeMap<OsString, INodeNo>> {
         match &self.body {
             Body::Folder(names) => Ok(names),
@@ -83,7 +94,7 @@ fn bits(mode: u32) -> u16 {
 impl Tree {
     /// An empty folder.
     pub(super) fn new(owner: (u32, u32)) -> Self {
-        let root = Node::new(Body::Folder(BTreeMap::new()), 0o755, owner);
+        let root = Node::new_folder(0o755, owner);
         Self {
             nodes: HashMap::from([(INodeNo::ROOT, root)]),
             next: INodeNo::ROOT.0,
@@ -156,35 +167,7 @@ impl Tree {
         Ok(entries)
     }
 
-    pub(super) fn make_file(
-        &mut self,
-        folder: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        owner: (u32, u32),
-    ) -> Result<INodeNo> {
-        self.make(
-            folder,
-            name,
-            Node::new(Body::File(Content::default()), mode, owner),
-        )
-    }
-
-    pub(super) fn make_folder(
-        &mut self,
-        folder: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        owner: (u32, u32),
-    ) -> Result<INodeNo> {
-        self.make(
-            folder,
-            name,
-            Node::new(Body::Folder(BTreeMap::new()), mode, owner),
-        )
-    }
-
-    fn make(&mut self, folder: INodeNo, name: &OsStr, node: Node) -> Result<INodeNo> {
+    pub(super) fn make(&mut self, folder: INodeNo, name: &OsStr, node: Node) -> Result<INodeNo> {
         let number = INodeNo(self.next + 1);
         let names = self.node_mut(folder)?.folder_mut()?;
         if names.contains_key(name) {
