@@ -12,7 +12,7 @@ use cqi_core::{
     Result, cache,
     cache::SetOptions,
     database::{Dialect, Row, Statement, Transaction, TxOptions},
-    event::{self, Deliveries, Delivery, Event, Redelivery, Subscription},
+    event::{self, Deliveries, Delivery, Event, Lease, Redelivery, Subscription},
     registry::{Change, Instance, ServiceInfo, Watch},
 };
 use mockall::mock;
@@ -65,9 +65,9 @@ mock! {
 
     #[async_trait]
     impl event::Acker for Acker {
-        async fn ack(&self) -> Result<()>;
-        async fn nack(&self, redelivery: Redelivery) -> Result<()>;
-        async fn extend(&self) -> Result<()>;
+        async fn ack(&self, which: u64) -> Result<()>;
+        async fn nack(&self, which: u64, redelivery: Redelivery) -> Result<()>;
+        async fn extend(&self, which: u64) -> Result<()>;
     }
 }
 
@@ -80,12 +80,12 @@ mock! {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> cqi_core::Result<()> {
 /// let mut acker = MockAcker::new();
-/// acker.expect_ack().times(1).returning(|| Ok(()));
+/// acker.expect_ack().times(1).returning(|_| Ok(()));
 /// delivery(Event::builder(topic_name("asset_created")?).build()?, 1, acker).ack().await?;
 /// # Ok(()) }
 /// ```
 pub fn delivery(event: Event, attempt: u32, acker: MockAcker) -> Delivery {
-    Delivery::new(event, attempt, Arc::new(acker))
+    Delivery::new(event, attempt, Lease::new(Arc::new(acker), 0))
 }
 
 mock! {

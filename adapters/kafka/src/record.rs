@@ -40,6 +40,7 @@ pub(crate) fn headers(event: &Event) -> OwnedHeaders {
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     spare: BytesMut,
+    spent: Vec<Event>,
 }
 
 /// What payloads share.
@@ -48,6 +49,11 @@ const SHARED: usize = 4096;
 const SMALL: usize = SHARED / 4;
 
 impl Decoder {
+    /// Events that are settled, for their memory. To be filled up by whoever has some.
+    pub(crate) fn spent(&mut self) -> &mut Vec<Event> {
+        &mut self.spent
+    }
+
     /// The event of a record. Every record is one: what a foreign producer left out, or wrote in another way, is made of
     /// the record's position; a tombstone has an empty payload.
     pub(crate) fn event(&mut self, topic: &Topic, record: &BorrowedMessage<'_>) -> Event {
@@ -55,8 +61,9 @@ impl Decoder {
         let payload = self.payload(bytes);
         // The client panics on a name that is not UTF-8, which any foreign producer may write: then each header is
         // taken by itself.
-        catch_unwind(AssertUnwindSafe(|| read(topic, record, payload, header)))
-            .unwrap_or_else(|_| read(topic, record, self.payload(bytes), header_if_text))
+        let spent = self.spent.pop();
+        catch_unwind(AssertUnwindSafe(|| read(topic, record, payload, spent, header)))
+            .unwrap_or_else(|_| read(topic, record, self.payload(bytes), None, header_if_text))
     }
 
     /// A copy: the record's own memory is the client's.
@@ -76,16 +83,18 @@ fn read(
     topic: &Topic,
     record: &BorrowedMessage<'_>,
     payload: Bytes,
+    spent: Option<Event>,
     header: impl Fn(&BorrowedHeaders, usize) -> Option<(&str, &[u8])>,
 ) -> Event {
-    let headers = record.headers().into_iter();
-    let texts = headers.flat_map(|all| (0..all.count()).filter_map(|at| header(all, at)));
+    let all = record.headers();
+    let texts = (0..all.map_or(0, Headers::count)).filter_map(|at| header(all?, at));
     envelope::read(
         Prefix::Underscore,
-        topic.clone(),
+        topic,
         payload,
         texts,
         &Position(topic, record),
+        spent,
     )
 }
 

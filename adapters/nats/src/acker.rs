@@ -98,13 +98,13 @@ fn refused(pause: Duration) -> Bytes {
 
 #[async_trait]
 impl Acker for NatsAcker {
-    async fn ack(&self) -> Result<()> {
+    async fn ack(&self, _: u64) -> Result<()> {
         self.settle(Bytes::new(), self.shared().options.confirm_acks)
             .await
             .map_err(|error| error.with_operation("event_bus.ack"))
     }
 
-    async fn nack(&self, redelivery: Redelivery) -> Result<()> {
+    async fn nack(&self, _: u64, redelivery: Redelivery) -> Result<()> {
         let how = match redelivery {
             Redelivery::After(pause) => refused(pause),
             Redelivery::Release => {
@@ -118,7 +118,7 @@ impl Acker for NatsAcker {
             .map_err(|error| error.with_operation("event_bus.nack"))
     }
 
-    async fn extend(&self) -> Result<()> {
+    async fn extend(&self, _: u64) -> Result<()> {
         let now = Instant::now();
         self.check(now)?;
         let within = self.shared().options.publish_timeout;

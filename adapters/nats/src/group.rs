@@ -14,7 +14,7 @@ use std::{
 
 use cqi_core::{
     Error, Result,
-    event::{Delivery, StartAt, Subscription},
+    event::{Delivery, Lease, StartAt, Subscription},
     name::Topic,
 };
 use futures::future::join_all;
@@ -278,15 +278,10 @@ impl Group {
             );
             return None;
         }
-        let event = message::event(
-            message,
-            self.topic.clone(),
-            &self.shared.options.stream.name,
-            place,
-        );
+        let event = message::event(message, &self.topic, &self.shared.options.stream.name, place);
         let attempt = place.delivered.saturating_sub(released).max(1);
         let acker = NatsAcker::new(Arc::clone(self), reply, place.sequence, released, since);
-        Some(Delivery::new(event, attempt, Arc::new(acker)))
+        Some(Delivery::new(event, attempt, Lease::new(Arc::new(acker), 0)))
     }
 
     /// Finds out how often the member's first `max` messages were released, where that matters.

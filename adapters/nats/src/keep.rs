@@ -79,7 +79,7 @@ impl Group {
             };
             let Ok(released) = released else { return }; // it comes back when its deadline passes
             let acker = NatsAcker::new(Arc::clone(self), reply, held.place.sequence, released, held.since);
-            let _ = acker.nack(Redelivery::Release).await;
+            let _ = acker.nack(0, Redelivery::Release).await;
         }))
         .await;
     }

@@ -49,7 +49,7 @@ impl Place {
 }
 
 /// The event of a message; any message is one.
-pub(crate) fn event(message: Message, topic: Topic, stream: &str, place: Place) -> Event {
+pub(crate) fn event(message: Message, topic: &Topic, stream: &str, place: Place) -> Event {
     let Message { headers, payload, .. } = message;
     let values = headers.iter().flat_map(headers::read);
     let values = values.map(|(name, value)| match value {
@@ -61,7 +61,7 @@ pub(crate) fn event(message: Message, topic: Topic, stream: &str, place: Place) 
         stream,
         place,
     };
-    envelope::read(Prefix::Dash, topic, payload, values, &fallback)
+    envelope::read(Prefix::Dash, topic, payload, values, &fallback, None)
 }
 
 /// What the stream tells of a message, the same for every delivery of it.

@@ -14,7 +14,7 @@ mod tests;
 
 use std::{
     future::poll_fn,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc, Mutex,
@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, future::join_all};
+use futures::future::join_all;
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify},
     task::{JoinSet, coop::consume_budget},
@@ -36,7 +36,7 @@ use tracing::Instrument;
 pub use self::options::ConsumeOptions;
 use self::{feed::Feed, pace::Pace};
 use super::{
-    Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription, lock, middleware,
+    Deliveries, Delivery, EventBus, Lease, Message, Redelivery, Route, Subscription, lock, middleware,
     settle::Settling,
 };
 use crate::{
@@ -154,7 +154,7 @@ impl Shared {
         while !self.stopping.load(Relaxed) {
             let next = lock(&self.feed).pop(worker);
             if let Some(delivery) = next {
-                self.run(worker, delivery, &mut lead).await;
+                pin!(self.run(worker, delivery, &mut lead)).await; // in its place: `await` alone moves it there first
                 continue;
             }
             let mut source = match lead.take().map_or_else(|| self.source.try_lock(), Ok) {
@@ -261,8 +261,16 @@ impl Shared {
         // What few events need is boxed below: this future is made for each event, and its size is moved around.
         let work = pin!(async {
             // The call itself may panic before it makes a future.
-            let handling = async { middleware::standard(route, measured.as_deref(), message).await };
-            let mut handled = pin!(AssertUnwindSafe(handling).catch_unwind());
+            let handling = async { pin!(middleware::standard(route, measured.as_deref(), message)).await };
+            let mut handling = pin!(handling);
+            let handled =
+                poll_fn(
+                    |context| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
+                        Ok(polled) => polled.map(Ok),
+                        Err(panic) => Poll::Ready(Err(panic)),
+                    },
+                );
+            let mut handled = pin!(handled);
             // What is ready at once needs neither timer nor clock: the time runs from the first wait.
             let begin = Scope::default().within(options.handler_timeout);
             let first = poll_fn(|context| Poll::Ready(begin.step(|| handled.as_mut().poll(context))));
@@ -310,8 +318,8 @@ impl Shared {
 
     /// Keeps the leases of everything held alive.
     async fn extend_all(&self, within: Duration) {
-        let ackers = lock(&self.feed).ackers();
-        let extended = timeout(within, join_all(ackers.iter().map(|acker| acker.extend()))).await;
+        let leases = lock(&self.feed).leases();
+        let extended = timeout(within, join_all(leases.iter().map(Lease::extend))).await;
         for error in extended.into_iter().flatten().filter_map(Result::err) {
             // FailedPrecondition is the ordinary race with a settlement.
             if error.code() != Some(Code::FailedPrecondition) {
@@ -331,7 +339,7 @@ impl Shared {
         // A handler that blocks its thread cannot be stopped; it must not stop the drain either.
         let _ = timeout(CLOSE_TIMEOUT, workers.shutdown()).await;
         let held = lock(&self.feed).cut();
-        let released = held.iter().map(|acker| acker.nack(Redelivery::Release));
+        let released = held.iter().map(|lease| lease.nack(Redelivery::Release));
         let _ = timeout(CLOSE_TIMEOUT, join_all(released)).await; // what fails comes back by its deadline
         Error::timeout(self.consumer.options.drain_timeout)
             .with_operation("event_bus.drain")

@@ -13,12 +13,14 @@ use jiff::Timestamp;
 
 use super::{
     Event, EventId,
-    event::{DEFAULT_CONTENT_TYPE, Inner},
+    event::{DEFAULT_CONTENT_TYPE, Parts},
 };
 use crate::name::Topic;
 
 /// The length of a prefix.
 const CE: usize = "ce-".len();
+
+const CONTENT_TYPE: &str = "content-type";
 
 /// What a source that is not known reads as; the specification wants one that is not empty.
 const NO_SOURCE: &str = "/";
@@ -102,7 +104,7 @@ pub fn write(event: &Event, prefix: Prefix, mut header: impl FnMut(&str, &str)) 
             }
         }
     }
-    header("content-type", event.content_type());
+    header(CONTENT_TYPE, event.content_type());
     for (name, value) in event.headers().iter() {
         header(name, value);
     }
@@ -112,13 +114,15 @@ pub fn write(event: &Event, prefix: Prefix, mut header: impl FnMut(&str, &str)) 
 ///
 /// It never fails: a message of a foreign producer is an event too, which its handler may find undecodable. What is
 /// missing or malformed comes from `fallback`; headers that break [`Headers`](super::Headers)' rules, or whose values
-/// are no text, are left out.
+/// are no text, are left out. An adapter that is through with an event may give it as `spent`: when nobody else has it, the
+/// new one takes its memory.
 pub fn read<'a, V: AsRef<[u8]>>(
     prefix: Prefix,
-    topic: Topic,
+    topic: &Topic,
     payload: Bytes,
     headers: impl IntoIterator<Item = (&'a str, V)>,
     fallback: &impl Fallback,
+    spent: Option<Event>,
 ) -> Event {
     let (mut id, mut time, mut key, mut source, mut content_type) = (None, None, None, None, None);
     let mut own = super::Headers::new();
@@ -130,7 +134,7 @@ pub fn read<'a, V: AsRef<[u8]>>(
             Some(Attribute::Key) => key = str::from_utf8(value).ok().map(Arc::from),
             Some(Attribute::Source) => source = plain(value, NO_SOURCE),
             Some(Attribute::Version | Attribute::Type) => {}
-            None if name.eq_ignore_ascii_case("content-type") => {
+            None if name == CONTENT_TYPE || name.eq_ignore_ascii_case(CONTENT_TYPE) => {
                 content_type = plain(value, DEFAULT_CONTENT_TYPE);
             }
             None => {
@@ -141,16 +145,16 @@ pub fn read<'a, V: AsRef<[u8]>>(
             }
         }
     }
-    Event::received(Inner {
+    let parts = Parts {
         id: id.unwrap_or_else(|| fallback.id()),
-        topic,
         key: key.or_else(|| fallback.key()),
         time: time.unwrap_or_else(|| fallback.time()),
         source,
         content_type,
         headers: own,
         payload,
-    })
+    };
+    Event::received(topic, parts, spent)
 }
 
 /// A text that says more than `default`. What comes from outside must not carry line breaks to wherever it is written
@@ -223,7 +227,14 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
-        read(prefix, topic(), Bytes::from_static(b"x"), headers, &Seventh)
+        read(
+            prefix,
+            &topic(),
+            Bytes::from_static(b"x"),
+            headers,
+            &Seventh,
+            None,
+        )
     }
 
     #[test]

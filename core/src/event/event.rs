@@ -26,15 +26,25 @@ const MAX_KEY: usize = 512;
 #[derive(Clone)]
 pub struct Event(Arc<Inner>);
 
-/// What an event is made of.
 #[derive(Clone)]
-pub(super) struct Inner {
+struct Inner {
+    id: EventId,
+    topic: Topic,
+    key: Option<Arc<str>>,
+    time: Timestamp,
+    source: Option<Arc<str>>,
+    /// None: [`DEFAULT_CONTENT_TYPE`], so that a plain event has no text of its own.
+    content_type: Option<Arc<str>>,
+    headers: Headers,
+    payload: Bytes,
+}
+
+/// What was received of an event, beside its topic.
+pub(super) struct Parts {
     pub(super) id: EventId,
-    pub(super) topic: Topic,
     pub(super) key: Option<Arc<str>>,
     pub(super) time: Timestamp,
     pub(super) source: Option<Arc<str>>,
-    /// None: [`DEFAULT_CONTENT_TYPE`], so that a plain event has no text of its own.
     pub(super) content_type: Option<Arc<str>>,
     pub(super) headers: Headers,
     pub(super) payload: Bytes,
@@ -55,10 +65,38 @@ impl Event {
         }
     }
 
-    /// An event that came from a broker, where nothing may fail. A key that breaks the grammar is left out.
-    pub(super) fn received(mut inner: Inner) -> Self {
-        inner.key = inner.key.filter(|key| is_key(key));
-        Self(Arc::new(inner))
+    /// An event that came from a broker, where nothing may fail. A key that breaks the grammar is left out. It takes the
+    /// memory of `spent`, if nobody else has that event.
+    pub(super) fn received(topic: &Topic, parts: Parts, spent: Option<Self>) -> Self {
+        let Parts {
+            id,
+            key,
+            time,
+            source,
+            content_type,
+            headers,
+            payload,
+        } = parts;
+        let key = key.filter(|key| is_key(key));
+        if let Some(mut spent) = spent
+            && let Some(inner) = Arc::get_mut(&mut spent.0)
+            && inner.topic == *topic
+        {
+            (inner.id, inner.key, inner.time) = (id, key, time);
+            (inner.source, inner.content_type) = (source, content_type);
+            (inner.headers, inner.payload) = (headers, payload);
+            return spent;
+        }
+        Self(Arc::new(Inner {
+            id,
+            topic: topic.clone(),
+            key,
+            time,
+            source,
+            content_type,
+            headers,
+            payload,
+        }))
     }
 
     /// The identity.
@@ -298,6 +336,36 @@ mod tests {
         assert_eq!(event.payload().as_ptr(), changed.payload().as_ptr());
         assert_eq!(event.id(), changed.id());
         assert!(event.headers().is_empty());
+    }
+
+    #[test]
+    fn a_received_event_takes_the_memory_of_a_spent_one_that_nobody_has() {
+        let received = |payload: &'static str, topic: &str, spent| {
+            let parts = Parts {
+                id: EventId::new(),
+                key: Some(payload.into()),
+                time: Timestamp::UNIX_EPOCH,
+                source: None,
+                content_type: None,
+                headers: Headers::new(),
+                payload: payload.into(),
+            };
+            Event::received(&topic_name(topic).unwrap(), parts, spent)
+        };
+        let first = received("1", "asset_created", None);
+        let (place, id) = (Arc::as_ptr(&first.0), first.id().clone());
+        let second = received("2", "asset_created", Some(first));
+        assert_eq!(Arc::as_ptr(&second.0), place);
+        assert_eq!((second.key(), &second.payload()[..]), (Some("2"), &b"2"[..]));
+        assert_ne!(*second.id(), id);
+        // One that somebody still has stays as it is, and so does the topic of another one.
+        let third = received("3", "asset_created", Some(second.clone()));
+        assert_eq!((second.key(), third.key()), (Some("2"), Some("3")));
+        let other = received("4", "asset_deleted", Some(third));
+        assert_eq!(
+            (other.topic().event_type(), other.key()),
+            ("asset_deleted", Some("4"))
+        );
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use self::{
     memory::{MemoryBus, MemoryBusOptions},
     payload::{DomainEvent, Json, Payload},
     port::{
-        Acker, Capabilities, Deliveries, Delivery, Durability, EventBus, Order, Redelivery, StartAt,
+        Acker, Capabilities, Deliveries, Delivery, Durability, EventBus, Lease, Order, Redelivery, StartAt,
         Subscription,
     },
     router::Router,

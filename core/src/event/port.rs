@@ -169,8 +169,11 @@ pub enum Redelivery {
     Release,
 }
 
-/// Settles one delivery. Used through [`Delivery`], which makes settling twice impossible, and which calls a method only
-/// when it is awaited: an implementation may settle at the call.
+/// Settles the deliveries of a batch, or a single one: `which` is the number that the adapter gave the delivery in its
+/// [`Lease`].
+///
+/// Used through [`Delivery`], which makes settling twice impossible, and through [`Lease`]; a method is called only when it
+/// is awaited there: an implementation may settle at the call.
 ///
 /// Every method is cancel-safe in the sense that the delivery is then either settled or comes back.
 #[async_trait]
@@ -180,19 +183,57 @@ pub trait Acker: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `FailedPrecondition` when the ack deadline has passed and the delivery is no longer ours; `Temporary` when the
     /// broker cannot be reached. The event may come back in both cases.
-    async fn ack(&self) -> Result<()>;
+    async fn ack(&self, which: u64) -> Result<()>;
 
     /// The event was not handled and comes back.
     ///
     /// # Errors
     /// As [`Acker::ack`].
-    async fn nack(&self, redelivery: Redelivery) -> Result<()>;
+    async fn nack(&self, which: u64, redelivery: Redelivery) -> Result<()>;
 
     /// Work goes on: starts the ack deadline anew.
     ///
     /// # Errors
     /// As [`Acker::ack`].
-    async fn extend(&self) -> Result<()>;
+    async fn extend(&self, which: u64) -> Result<()>;
+}
+
+/// The hold on one delivery: who has it can settle it, or keep it.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    acker: Arc<dyn Acker>,
+    which: u64,
+}
+
+impl Lease {
+    /// Made by adapters: what `acker` knows as number `which`. One acker for a whole batch spares memory for each delivery.
+    pub fn new(acker: Arc<dyn Acker>, which: u64) -> Self {
+        Self { acker, which }
+    }
+
+    /// Settles: handled.
+    ///
+    /// # Errors
+    /// As [`Acker::ack`].
+    pub async fn ack(&self) -> Result<()> {
+        self.acker.ack(self.which).await
+    }
+
+    /// Settles: comes back.
+    ///
+    /// # Errors
+    /// As [`Acker::ack`].
+    pub async fn nack(&self, redelivery: Redelivery) -> Result<()> {
+        self.acker.nack(self.which, redelivery).await
+    }
+
+    /// Starts the ack deadline anew.
+    ///
+    /// # Errors
+    /// As [`Acker::ack`].
+    pub async fn extend(&self) -> Result<()> {
+        self.acker.extend(self.which).await
+    }
 }
 
 /// One event given to one member of a group, until it is settled or its ack deadline passes.
@@ -201,16 +242,16 @@ pub trait Acker: fmt::Debug + Send + Sync + 'static {
 pub struct Delivery {
     event: Event,
     attempt: u32,
-    acker: Arc<dyn Acker>,
+    lease: Lease,
 }
 
 impl Delivery {
     /// Made by adapters. `attempt` counts from 1.
-    pub fn new(event: Event, attempt: u32, acker: Arc<dyn Acker>) -> Self {
+    pub fn new(event: Event, attempt: u32, lease: Lease) -> Self {
         Self {
             event,
             attempt,
-            acker,
+            lease,
         }
     }
 
@@ -224,14 +265,14 @@ impl Delivery {
         self.attempt
     }
 
-    /// The parts, for wrappers that put a handle of their own around the acker.
-    pub fn into_parts(self) -> (Event, u32, Arc<dyn Acker>) {
-        (self.event, self.attempt, self.acker)
+    /// The parts, for wrappers that put a handle of their own around the lease.
+    pub fn into_parts(self) -> (Event, u32, Lease) {
+        (self.event, self.attempt, self.lease)
     }
 
-    /// The handle that keeps this delivery's lease alive while it waits or runs.
-    pub(crate) fn acker(&self) -> &Arc<dyn Acker> {
-        &self.acker
+    /// What keeps this delivery ours while it waits or runs.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// Starts the ack deadline anew.
@@ -239,7 +280,7 @@ impl Delivery {
     /// # Errors
     /// As [`Acker::ack`].
     pub async fn extend(&self) -> Result<()> {
-        self.acker.extend().await
+        self.lease.extend().await
     }
 
     /// Settles: handled.
@@ -247,7 +288,7 @@ impl Delivery {
     /// # Errors
     /// As [`Acker::ack`].
     pub async fn ack(self) -> Result<()> {
-        self.acker.ack().await
+        self.lease.ack().await
     }
 
     /// Settles: comes back.
@@ -255,7 +296,7 @@ impl Delivery {
     /// # Errors
     /// As [`Acker::ack`].
     pub async fn nack(self, redelivery: Redelivery) -> Result<()> {
-        self.acker.nack(redelivery).await
+        self.lease.nack(redelivery).await
     }
 }
 

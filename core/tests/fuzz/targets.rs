@@ -111,7 +111,7 @@ pub(crate) fn envelope(data: &[u8]) {
 
 fn read<'a>(prefix: Prefix, payload: &Bytes, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Event {
     let topic = topic_name("asset_created").unwrap();
-    envelope::read(prefix, topic, payload.clone(), headers, &Seventh)
+    envelope::read(prefix, &topic, payload.clone(), headers, &Seventh, None)
 }
 
 /// The place of a message without an envelope.

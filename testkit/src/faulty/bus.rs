@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cqi_core::{
     Error, Result,
-    event::{Acker, Capabilities, Deliveries, Delivery, Event, EventBus, Redelivery, Subscription},
+    event::{Acker, Capabilities, Deliveries, Delivery, Event, EventBus, Lease, Redelivery, Subscription},
 };
 
 use super::Faults;
@@ -112,12 +112,12 @@ fn wrap(delivery: Delivery, faults: &Faults) -> Delivery {
         target: event.topic().as_str().to_owned(),
         faults: faults.clone(),
     };
-    Delivery::new(event, attempt, Arc::new(acker))
+    Delivery::new(event, attempt, Lease::new(Arc::new(acker), 0))
 }
 
 #[derive(Debug)]
 struct FaultyAcker {
-    inner: Arc<dyn Acker>,
+    inner: Lease,
     target: String,
     faults: Faults,
 }
@@ -125,19 +125,19 @@ struct FaultyAcker {
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Acker for FaultyAcker {
-    async fn ack(&self) -> Result<()> {
+    async fn ack(&self, _: u64) -> Result<()> {
         self.faults
             .run("ack", self.target.as_str(), self.inner.ack())
             .await
     }
 
-    async fn nack(&self, redelivery: Redelivery) -> Result<()> {
+    async fn nack(&self, _: u64, redelivery: Redelivery) -> Result<()> {
         self.faults
             .run("nack", self.target.as_str(), self.inner.nack(redelivery))
             .await
     }
 
-    async fn extend(&self) -> Result<()> {
+    async fn extend(&self, _: u64) -> Result<()> {
         self.faults
             .run("extend", self.target.as_str(), self.inner.extend())
             .await

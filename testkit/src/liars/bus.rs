@@ -9,7 +9,9 @@ use std::{
 use async_trait::async_trait;
 use cqi_core::{
     Code, Result,
-    event::{Acker, Capabilities, Deliveries, Delivery, Event, EventBus, EventId, Redelivery, Subscription},
+    event::{
+        Acker, Capabilities, Deliveries, Delivery, Event, EventBus, EventId, Lease, Redelivery, Subscription,
+    },
     name::Group,
 };
 
@@ -189,11 +191,8 @@ impl Deliveries for LyingDeliveries {
             } else {
                 attempt
             };
-            told.push(Delivery::new(
-                event,
-                attempt,
-                Arc::new(LyingAcker { inner, lie: self.lie }),
-            ));
+            let acker = Arc::new(LyingAcker { inner, lie: self.lie });
+            told.push(Delivery::new(event, attempt, Lease::new(acker, 0)));
         }
         Some(Ok(told))
     }
@@ -205,20 +204,20 @@ impl Deliveries for LyingDeliveries {
 
 #[derive(Debug)]
 struct LyingAcker {
-    inner: Arc<dyn Acker>,
+    inner: Lease,
     lie: BusLie,
 }
 
 #[async_trait]
 impl Acker for LyingAcker {
-    async fn ack(&self) -> Result<()> {
+    async fn ack(&self, _: u64) -> Result<()> {
         match self.lie {
             BusLie::AcksOnDelivery | BusLie::ForgetsAcks => Ok(()),
             _ => self.inner.ack().await,
         }
     }
 
-    async fn nack(&self, redelivery: Redelivery) -> Result<()> {
+    async fn nack(&self, _: u64, redelivery: Redelivery) -> Result<()> {
         let at_once = Redelivery::After(Duration::ZERO);
         match self.lie {
             BusLie::AcksOnDelivery => Ok(()),
@@ -229,7 +228,7 @@ impl Acker for LyingAcker {
         }
     }
 
-    async fn extend(&self) -> Result<()> {
+    async fn extend(&self, _: u64) -> Result<()> {
         if self.lie == BusLie::DoesNotExtend {
             Ok(())
         } else {

@@ -66,6 +66,7 @@ impl Group {
         let mut state = lock(&self.state);
         loop {
             let room = self.room(&mut state, max);
+            state.ledger.give_spent(queues.decoder.spent());
             drop(state); // nothing is decoded under the lock of who settles
             let more = self.poll(&mut queues, room);
             let none = queues.batch.is_empty();

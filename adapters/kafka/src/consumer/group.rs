@@ -278,11 +278,15 @@ impl Group {
                 }
                 Ok(())
             }
-            Err(Lost) => Err(Error::permanent("the delivery is no longer this member's")
-                .with_code(Code::FailedPrecondition)
-                .with_operation("event_bus.settle")
-                .with_context("topic", &self.topic)
-                .with_context("group", &self.id)),
+            Err(Lost) => Err(self.lost()),
         }
+    }
+
+    pub(super) fn lost(&self) -> Error {
+        Error::permanent("the delivery is no longer this member's")
+            .with_code(Code::FailedPrecondition)
+            .with_operation("event_bus.settle")
+            .with_context("topic", &self.topic)
+            .with_context("group", &self.id)
     }
 }

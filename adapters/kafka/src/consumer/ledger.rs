@@ -33,7 +33,13 @@ pub(super) struct Ledger {
     /// Nothing comes back before this.
     due: Option<Instant>,
     keys: foldhash::fast::RandomState,
+    /// Events that were handled. New ones take their memory: the allocator is slow with so many that live side by side.
+    spent: Vec<Event>,
 }
+
+/// So many spent events are kept, of at most so many bytes each.
+const SPENT: usize = 256;
+const SPENT_BYTES: usize = 8 * 1024;
 
 impl Ledger {
     pub(super) fn held(&self) -> usize {
@@ -248,8 +254,19 @@ impl Ledger {
             }
         }
         self.held -= 1;
-        self.held_bytes -= entry.event.size();
+        let size = entry.event.size();
+        self.held_bytes -= size;
+        if self.spent.len() < SPENT && size <= SPENT_BYTES {
+            self.spent.push(entry.event);
+        }
         Ok(next.is_some_and(|next| self.release(claim.partition, next, now(), false)))
+    }
+
+    /// Gives away the events that were handled, to who has none left.
+    pub(super) fn give_spent(&mut self, to: &mut Vec<Event>) {
+        if to.is_empty() {
+            std::mem::swap(&mut self.spent, to);
+        }
     }
 
     /// The event comes back. Returns whether at once.

@@ -18,7 +18,7 @@ use std::{
 use async_trait::async_trait;
 use cqi_core::{
     Error, Result,
-    event::{Acker, Deliveries, Delivery, Redelivery},
+    event::{Acker, Deliveries, Delivery, Lease, Redelivery},
 };
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
@@ -71,25 +71,34 @@ impl Member {
     }
 
     /// Takes what is ready in the ledger, up to `max`.
-    fn fill(&self, batch: &mut Vec<Delivery>, state: &mut State, max: usize, now: Instant) {
-        batch.reserve(state.ledger.ready().min(max));
-        while batch.len() < max
+    fn fill(&self, state: &mut State, max: usize, now: Instant) -> Vec<Delivery> {
+        let ready = state.ledger.ready().min(max);
+        if ready == 0 {
+            return Vec::new();
+        }
+        let (mut events, mut claims) = (Vec::with_capacity(ready), Vec::with_capacity(ready));
+        while events.len() < max
             && let Some((event, attempt, claim)) = state.ledger.take(now, self.ack_deadline)
         {
-            let acker = Arc::new(KafkaAcker {
-                group: Arc::clone(&self.group),
-                claim,
-                ack_deadline: self.ack_deadline,
-                settled: AtomicBool::new(false),
-            });
-            batch.push(Delivery::new(event, attempt, acker));
+            events.push((event, attempt));
+            claims.push((claim, AtomicBool::new(false)));
         }
+        let acker: Arc<dyn Acker> = Arc::new(KafkaAcker {
+            group: Arc::clone(&self.group),
+            claims,
+            ack_deadline: self.ack_deadline,
+        });
+        let events = events.into_iter().zip(0..);
+        events
+            .map(|((event, attempt), which)| {
+                Delivery::new(event, attempt, Lease::new(Arc::clone(&acker), which))
+            })
+            .collect()
     }
 
     /// What is ready now, up to `max`; `None` when the bus is closed. `waiting` of those who wait are this member.
     fn take(&self, max: usize, waiting: usize) -> Option<Result<Vec<Delivery>>> {
         let now = Instant::now();
-        let mut batch = Vec::new();
         let mut state = lock(&self.group.state);
         if state.closed {
             return None;
@@ -98,14 +107,14 @@ impl Member {
         state.patience = self.ack_deadline;
         let aside = state.aside;
         let due = state.ledger.due();
-        self.fill(&mut batch, &mut state, max, now);
+        let mut batch = self.fill(&mut state, max, now);
         let mut more = false;
         if batch.is_empty() {
             drop(state);
             let fetched = self.group.fetch(max);
             state = lock(&self.group.state);
             if fetched.any {
-                self.fill(&mut batch, &mut state, max, now);
+                batch = self.fill(&mut state, max, now);
             }
             more = fetched.more;
         }
@@ -197,43 +206,56 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Settles one delivery.
+/// Settles the deliveries of a batch.
 struct KafkaAcker {
     group: Arc<Group>,
-    claim: Claim,
+    /// What was given out, and whether somebody settled it.
+    claims: Vec<(Claim, AtomicBool)>,
     ack_deadline: Duration,
-    settled: AtomicBool,
+}
+
+impl KafkaAcker {
+    /// A number that was not given out is nobody's any more.
+    fn claim(&self, which: u64) -> Result<&(Claim, AtomicBool)> {
+        let at = usize::try_from(which).ok();
+        at.and_then(|at| self.claims.get(at))
+            .ok_or_else(|| self.group.lost())
+    }
 }
 
 impl fmt::Debug for KafkaAcker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaAcker")
-            .field("claim", &self.claim)
+            .field("claims", &self.claims)
             .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Acker for KafkaAcker {
-    fn ack<'a, 'b>(&'a self) -> BoxFuture<'b, Result<()>>
+    fn ack<'a, 'b>(&'a self, which: u64) -> BoxFuture<'b, Result<()>>
     where
         'a: 'b,
         Self: 'b,
     {
-        self.settled.store(true, Relaxed);
-        match self.group.ack(self.claim) {
+        let acked = self.claim(which).and_then(|(claim, settled)| {
+            settled.store(true, Relaxed);
+            self.group.ack(*claim)
+        });
+        match acked {
             Ok(()) => Box::pin(Acked),
             Err(error) => Box::pin(ready(Err(error))),
         }
     }
 
-    async fn nack(&self, redelivery: Redelivery) -> Result<()> {
-        self.settled.store(true, Relaxed);
-        self.group.nack(self.claim, redelivery)
+    async fn nack(&self, which: u64, redelivery: Redelivery) -> Result<()> {
+        let (claim, settled) = self.claim(which)?;
+        settled.store(true, Relaxed);
+        self.group.nack(*claim, redelivery)
     }
 
-    async fn extend(&self) -> Result<()> {
-        self.group.extend(self.claim, self.ack_deadline)
+    async fn extend(&self, which: u64) -> Result<()> {
+        self.group.extend(self.claim(which)?.0, self.ack_deadline)
     }
 }
 
@@ -250,8 +272,10 @@ impl Future for Acked {
 
 impl Drop for KafkaAcker {
     fn drop(&mut self) {
-        if !self.settled.load(Relaxed) {
-            self.group.abandon(self.claim);
+        for (claim, settled) in &self.claims {
+            if !settled.load(Relaxed) {
+                self.group.abandon(*claim);
+            }
         }
     }
 }

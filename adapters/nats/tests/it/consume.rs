@@ -265,8 +265,8 @@ async fn the_dead_letters_of_two_groups_are_two() {
                     .unwrap()
                     .to_owned(),
             );
-            let (_, _, acker) = letter.into_parts();
-            acker.ack().await.unwrap();
+            let (_, _, lease) = letter.into_parts();
+            lease.ack().await.unwrap();
         }
     }
     assert_eq!(groups, ["a", "b"]);

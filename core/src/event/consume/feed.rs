@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::event::{Acker, Delivery};
+use crate::event::{Delivery, Lease};
 
 /// Fetched deliveries. Events of one key run one after another, in the order they were fetched.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Feed {
     /// Keys that are ready or running, with the deliveries that wait behind them.
     busy: HashMap<Arc<str>, VecDeque<Delivery>, foldhash::fast::RandomState>,
     /// What each worker runs.
-    running: Vec<Option<Arc<dyn Acker>>>,
+    running: Vec<Option<Lease>>,
 }
 
 impl Feed {
@@ -63,27 +63,27 @@ impl Feed {
 
     /// The worker runs this, or nothing.
     pub(super) fn runs(&mut self, worker: usize, delivery: Option<&Delivery>) {
-        self.running[worker] = delivery.map(|delivery| Arc::clone(delivery.acker()));
+        self.running[worker] = delivery.map(|delivery| delivery.lease().clone());
     }
 
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// The handles of everything that waits or runs.
-    pub(super) fn ackers(&self) -> Vec<Arc<dyn Acker>> {
+    /// The leases of everything that waits or runs.
+    pub(super) fn leases(&self) -> Vec<Lease> {
         let waiting = self.busy.values().flatten();
         self.ready
             .iter()
             .chain(waiting)
-            .map(Delivery::acker)
+            .map(Delivery::lease)
             .chain(self.running.iter().flatten())
-            .map(Arc::clone)
+            .cloned()
             .collect()
     }
 
-    /// The handles of what runs, whose workers were stopped.
-    pub(super) fn cut(&mut self) -> Vec<Arc<dyn Acker>> {
+    /// The leases of what runs, whose workers were stopped.
+    pub(super) fn cut(&mut self) -> Vec<Lease> {
         self.running.iter_mut().filter_map(Option::take).collect()
     }
 

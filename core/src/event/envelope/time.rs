@@ -12,7 +12,7 @@ pub(super) fn parse(text: &[u8]) -> Option<Timestamp> {
 /// One as [`super::write`] writes it, `2026-01-31T12:34:56.789Z`, for which nothing has to be searched.
 fn as_written(text: &[u8]) -> Option<Timestamp> {
     let (time, rest) = text.split_first_chunk::<19>()?;
-    let &[
+    let [
         y1,
         y2,
         y3,
@@ -32,32 +32,43 @@ fn as_written(text: &[u8]) -> Option<Timestamp> {
         b':',
         s1,
         s2,
-    ] = time
+    ] = *time
     else {
         return None;
     };
-    let nanos = match rest.strip_suffix(b"Z")? {
-        [] => 0,
-        [b'.', fraction @ ..] if (1..=9).contains(&fraction.len()) => {
-            // Digits that are not written are zeros.
-            (0..9).try_fold(0_i32, |sum, at| {
-                Some(sum * 10 + i32::from(digit(*fraction.get(at).unwrap_or(&b'0'))?))
-            })?
-        }
+    // Digits that are not written are zeros.
+    let fraction = match rest.strip_suffix(b"Z")? {
+        [] => [b'0'; 9],
+        [b'.', written @ ..] => match written.try_into() {
+            Ok(all) => all,
+            Err(_) if (1..9).contains(&written.len()) => {
+                std::array::from_fn(|at| *written.get(at).unwrap_or(&b'0'))
+            }
+            Err(_) => return None,
+        },
         _ => return None,
     };
-    let two = |a, b| Some(digit(a)? * 10 + digit(b)?);
-    let year = i16::from(two(y1, y2)?) * 100 + i16::from(two(y3, y4)?);
+    let mut good = true;
+    let year = i16::try_from(number([y1, y2, y3, y4], &mut good)).ok()?;
+    let mut two = |a, b| i8::try_from(number([a, b], &mut good)).ok();
     let (month, day) = (two(mo1, mo2)?, two(d1, d2)?);
     let (hour, minute, second) = (two(h1, h2)?, two(mi1, mi2)?, two(s1, s2)?);
+    let nanos = number(fraction, &mut good);
+    if !good {
+        return None;
+    }
     let time = DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
     Offset::UTC.to_timestamp(time).ok()
 }
 
-fn digit(byte: u8) -> Option<i8> {
-    i8::try_from(byte.wrapping_sub(b'0'))
-        .ok()
-        .filter(|digit| (0..=9).contains(digit))
+/// The number of these digits, of which there are few enough. Whether all are digits is asked at the end only: that is
+/// quicker.
+fn number<const N: usize>(digits: [u8; N], good: &mut bool) -> i32 {
+    digits.into_iter().fold(0, |number: i32, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        *good &= digit <= 9;
+        number.wrapping_mul(10).wrapping_add(i32::from(digit))
+    })
 }
 
 #[cfg(test)]

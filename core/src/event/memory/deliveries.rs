@@ -29,6 +29,7 @@ use crate::{
 pub(super) struct MemoryDeliveries {
     group: Arc<GroupState>,
     ack_deadline: Duration,
+    acker: Arc<dyn Acker>,
     bus: Arc<Shared>,
     /// When to look again at the latest, kept between calls: setting a timer anew for each event would cost more than
     /// the event.
@@ -39,9 +40,14 @@ pub(super) struct MemoryDeliveries {
 
 impl MemoryDeliveries {
     pub(super) fn new(group: Arc<GroupState>, ack_deadline: Duration, bus: Arc<Shared>) -> Self {
+        let acker = MemoryAcker {
+            group: Arc::clone(&group),
+            ack_deadline,
+        };
         Self {
             group,
             ack_deadline,
+            acker: Arc::new(acker),
             bus,
             look_again: Box::pin(sleep(ack_deadline)),
             burst: false,
@@ -58,7 +64,7 @@ impl Deliveries for MemoryDeliveries {
                 self.group.wake(); // one wake-up may stand for several members that wait
                 return None;
             }
-            let (batch, look_again) = GroupState::take(&self.group, max.max(1), self.ack_deadline);
+            let (batch, look_again) = self.group.take(max.max(1), self.ack_deadline, &self.acker);
             if !batch.is_empty() {
                 self.burst = batch.len() > 1;
                 return Some(Ok(batch));
@@ -100,52 +106,37 @@ impl Deliveries for MemoryDeliveries {
     }
 }
 
-/// Settles one lease.
-pub(super) struct MemoryAcker {
+/// Settles what a member was given.
+struct MemoryAcker {
     group: Arc<GroupState>,
-    slot: usize,
-    number: u64,
     ack_deadline: Duration,
-}
-
-impl MemoryAcker {
-    pub(super) fn new(group: &Arc<GroupState>, slot: usize, number: u64, ack_deadline: Duration) -> Self {
-        Self {
-            group: Arc::clone(group),
-            slot,
-            number,
-            ack_deadline,
-        }
-    }
 }
 
 impl fmt::Debug for MemoryAcker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryAcker")
-            .field("lease", &self.number)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryAcker").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Acker for MemoryAcker {
-    fn ack<'a, 'b>(&'a self) -> BoxFuture<'b, Result<()>>
+    fn ack<'a, 'b>(&'a self, lease: u64) -> BoxFuture<'b, Result<()>>
     where
         'a: 'b,
         Self: 'b,
     {
-        match self.group.ack(self.slot, self.number) {
+        match self.group.ack(lease) {
             Ok(()) => Box::pin(Acked),
             Err(error) => Box::pin(ready(Err(error))),
         }
     }
 
-    async fn nack(&self, redelivery: Redelivery) -> Result<()> {
-        self.group.nack(self.slot, self.number, redelivery)
+    async fn nack(&self, lease: u64, redelivery: Redelivery) -> Result<()> {
+        self.group.nack(lease, redelivery)
     }
 
-    async fn extend(&self) -> Result<()> {
-        self.group.extend(self.slot, self.number, self.ack_deadline)
+    async fn extend(&self, lease: u64) -> Result<()> {
+        self.group.extend(lease, self.ack_deadline)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::log::Log;
 use crate::{
     Code, Error, Result,
-    event::{Delivery, Event, Redelivery, lock, memory::deliveries::MemoryAcker},
+    event::{Acker, Delivery, Event, Lease, Redelivery, lock},
 };
 
 /// A consumer group. Members share it.
@@ -37,14 +37,14 @@ struct State {
     /// What comes back after a pause.
     delayed: BinaryHeap<Reverse<Delayed>>,
     /// What members have, by slot. Freed slots are used again.
-    leases: Vec<Option<Lease>>,
+    leases: Vec<Option<Leased>>,
     free: Vec<usize>,
     /// Keys that have an event in flight or coming back, with the events that wait behind it.
     busy: HashMap<Arc<str>, VecDeque<Entry>, foldhash::fast::RandomState>,
     /// Events read from the log and not yet acknowledged, wherever they are.
     held: usize,
-    /// The number of the next lease, which tells a slot's owners apart.
-    next_lease: u64,
+    /// Tells a slot's owners apart; it begins anew after four billion leases.
+    next_lease: u32,
     /// No lease ends before this.
     next_expiry: Option<Instant>,
     /// Reused between reads.
@@ -61,7 +61,8 @@ struct Entry {
 }
 
 #[derive(Debug)]
-struct Lease {
+struct Leased {
+    /// The count, and in the lower half the slot.
     number: u64,
     deadline: Instant,
     entry: Entry,
@@ -148,12 +149,13 @@ impl GroupState {
 
     /// Takes up to `max` deliveries, each leased for `ack_deadline`. Without any, also says when to look again.
     pub(super) fn take(
-        group: &Arc<Self>,
+        &self,
         max: usize,
         ack_deadline: Duration,
+        acker: &Arc<dyn Acker>,
     ) -> (Vec<Delivery>, Option<Instant>) {
         let now = Instant::now();
-        let mut guard = lock(&group.state);
+        let mut guard = lock(&self.state);
         let state = &mut *guard;
         state.return_expired(now);
         state.return_due(now);
@@ -161,11 +163,11 @@ impl GroupState {
         let mut batch = Vec::new();
         let mut lease = |state: &mut State, entry: Entry| {
             let (attempt, event) = (entry.attempts + 1, entry.event.clone());
-            let (slot, number) = state.lease(entry, now + ack_deadline);
+            let number = state.lease(entry, now + ack_deadline);
             batch.push(Delivery::new(
                 event,
                 attempt,
-                Arc::new(MemoryAcker::new(group, slot, number, ack_deadline)),
+                Lease::new(Arc::clone(acker), number),
             ));
             batch.len()
         };
@@ -175,13 +177,10 @@ impl GroupState {
         {
             taken = lease(state, entry);
         }
-        while taken < max && state.held < group.capacity {
+        while taken < max && state.held < self.capacity {
             let mut read = std::mem::take(&mut state.read);
-            group.log.read(
-                group.index,
-                (max - taken).min(group.capacity - state.held),
-                &mut read,
-            );
+            let room = (max - taken).min(self.capacity - state.held);
+            self.log.read(self.index, room, &mut read);
             let done = read.is_empty();
             state.held += read.len();
             for (sequence, event) in read.drain(..) {
@@ -202,21 +201,21 @@ impl GroupState {
             (Some(expiry), Some(Reverse(delayed))) => Some(expiry.min(delayed.due)),
             (expiry, delayed) => expiry.or(delayed.map(|Reverse(delayed)| delayed.due)),
         };
-        let more = taken == max && (!state.ready.is_empty() || group.log.has_unread(group.index));
+        let more = taken == max && (!state.ready.is_empty() || self.log.has_unread(self.index));
         let ends_earlier = state
             .next_expiry
             .is_some_and(|next| watched_until.is_none_or(|until| next < until));
         drop(guard);
         if more || ends_earlier {
-            group.wake(); // another member may take the rest, or must watch over this lease
+            self.wake(); // another member may take the rest, or must watch over this lease
         }
         (batch, look_again)
     }
 
     /// The event was handled: frees its key for the next one.
-    pub(super) fn ack(&self, slot: usize, number: u64) -> Result<()> {
+    pub(super) fn ack(&self, lease: u64) -> Result<()> {
         let mut state = lock(&self.state);
-        let lease = state.release(slot, number)?;
+        let lease = state.release(lease)?;
         let was_full = state.held == self.capacity;
         state.held -= 1;
         let mut wake = was_full;
@@ -242,9 +241,9 @@ impl GroupState {
     }
 
     /// The event comes back. Its key stays busy, so that later events do not overtake it.
-    pub(super) fn nack(&self, slot: usize, number: u64, redelivery: Redelivery) -> Result<()> {
+    pub(super) fn nack(&self, lease: u64, redelivery: Redelivery) -> Result<()> {
         let mut state = lock(&self.state);
-        let mut entry = state.release(slot, number)?.entry;
+        let mut entry = state.release(lease)?.entry;
         match redelivery {
             Redelivery::Release => state.push_ready(entry),
             Redelivery::After(pause) => {
@@ -265,9 +264,9 @@ impl GroupState {
     }
 
     /// Starts the lease anew.
-    pub(super) fn extend(&self, slot: usize, number: u64, ack_deadline: Duration) -> Result<()> {
+    pub(super) fn extend(&self, lease: u64, ack_deadline: Duration) -> Result<()> {
         let deadline = Instant::now() + ack_deadline;
-        lock(&self.state).lease_mut(slot, number)?.deadline = deadline;
+        lock(&self.state).lease_mut(lease)?.deadline = deadline;
         Ok(())
     }
 }
@@ -289,31 +288,30 @@ impl Drop for Watch<'_> {
     }
 }
 
+/// Where a lease stands.
+fn slot(number: u64) -> usize {
+    usize::try_from(number & u64::from(u32::MAX)).unwrap_or(usize::MAX)
+}
+
 impl State {
-    fn lease(&mut self, entry: Entry, deadline: Instant) -> (usize, u64) {
-        let number = self.next_lease;
-        self.next_lease += 1;
+    fn lease(&mut self, entry: Entry, deadline: Instant) -> u64 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.leases.push(None);
+            self.leases.len() - 1
+        });
+        self.next_lease = self.next_lease.wrapping_add(1);
+        let number = u64::from(self.next_lease) << 32 | slot as u64;
         self.next_expiry = Some(self.next_expiry.map_or(deadline, |next| next.min(deadline)));
-        let lease = Some(Lease {
+        self.leases[slot] = Some(Leased {
             number,
             deadline,
             entry,
         });
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.leases[slot] = lease;
-                slot
-            }
-            None => {
-                self.leases.push(lease);
-                self.leases.len() - 1
-            }
-        };
-        (slot, number)
+        number
     }
 
-    fn lease_mut(&mut self, slot: usize, number: u64) -> Result<&mut Lease> {
-        match self.leases.get_mut(slot) {
+    fn lease_mut(&mut self, number: u64) -> Result<&mut Leased> {
+        match self.leases.get_mut(slot(number)) {
             Some(Some(lease)) if lease.number == number => Ok(lease),
             _ => Err(
                 Error::permanent("the ack deadline has passed: the delivery belongs to somebody else")
@@ -322,8 +320,9 @@ impl State {
         }
     }
 
-    fn release(&mut self, slot: usize, number: u64) -> Result<Lease> {
-        self.lease_mut(slot, number)?;
+    fn release(&mut self, number: u64) -> Result<Leased> {
+        self.lease_mut(number)?;
+        let slot = slot(number);
         self.free.push(slot);
         self.leases[slot]
             .take()
@@ -368,7 +367,7 @@ impl State {
         for slot in 0..self.leases.len() {
             match &self.leases[slot] {
                 Some(lease) if lease.deadline <= now => {
-                    if let Some(Lease { mut entry, .. }) = self.leases[slot].take() {
+                    if let Some(Leased { mut entry, .. }) = self.leases[slot].take() {
                         entry.attempts += 1;
                         self.free.push(slot);
                         self.push_ready(entry);

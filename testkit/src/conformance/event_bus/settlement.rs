@@ -126,8 +126,8 @@ pub async fn a_delayed_nack_has_a_floor_and_a_ceiling<H: EventBusHarness>(h: &H)
         delivery.ack().await?;
         return Ok(());
     }
-    let (_, _, acker) = delivery.into_parts();
-    match acker.nack(Redelivery::After(pause)).await {
+    let (_, _, lease) = delivery.into_parts();
+    match lease.nack(Redelivery::After(pause)).await {
         Ok(()) => {
             let delivery = reader.expect(1, 2).await?;
             ensure!(start.elapsed() < pause, "a bus that declares no delay keeps one");
@@ -135,7 +135,7 @@ pub async fn a_delayed_nack_has_a_floor_and_a_ceiling<H: EventBusHarness>(h: &H)
         }
         Err(error) => {
             ensure_eq!(error.code(), Some(cqi_core::Code::Unsupported), "code of {error}");
-            acker.ack().await?;
+            lease.ack().await?;
         }
     }
     Ok(())
@@ -183,10 +183,10 @@ pub async fn settling_twice_changes_nothing<H: EventBusHarness>(h: &H) -> Outcom
     let mut reader = scene.join().await?;
     scene.publish(0..2).await?;
     for delivery in reader.take(2).await? {
-        let (_, _, acker) = delivery.into_parts();
-        acker.ack().await?;
+        let (_, _, lease) = delivery.into_parts();
+        lease.ack().await?;
         // Ok and FailedPrecondition are both fine answers; what counts is that the events stay away.
-        for again in [acker.ack().await, acker.nack(AT_ONCE).await, acker.extend().await] {
+        for again in [lease.ack().await, lease.nack(AT_ONCE).await, lease.extend().await] {
             if let Err(error) = again {
                 let code = error.code();
                 if code != Some(cqi_core::Code::FailedPrecondition) {

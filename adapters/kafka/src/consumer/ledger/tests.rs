@@ -103,6 +103,34 @@ fn ml_msg_7_only_what_is_settled_without_a_gap_is_committed() {
 }
 
 #[test]
+fn of_handled_events_some_are_kept_for_their_memory_and_no_large_ones() {
+    let mut case = Case::new();
+    let handle = |case: &mut Case, offsets: std::ops::Range<i64>| {
+        offsets.for_each(|offset| {
+            case.insert(offset, None);
+            let claim = case.take().unwrap().2;
+            case.ack(claim).unwrap();
+        });
+    };
+    handle(&mut case, 0..1000);
+    let mut spent = Vec::new();
+    case.ledger.give_spent(&mut spent);
+    assert_eq!((spent.len(), case.ledger.spent.len()), (SPENT, 0));
+    handle(&mut case, 1000..1002);
+    case.ledger.give_spent(&mut spent);
+    assert_eq!(
+        (spent.len(), case.ledger.spent.len()),
+        (SPENT, 2),
+        "there were some left"
+    );
+    let large = Event::builder(topic_name("t").unwrap()).payload(vec![0; SPENT_BYTES]);
+    case.ledger.insert(0, 1002, large.build().unwrap(), || case.clock);
+    let claim = case.take().unwrap().2;
+    case.ack(claim).unwrap();
+    assert_eq!(case.ledger.spent.len(), 2);
+}
+
+#[test]
 fn offsets_that_are_missing_from_the_log_hold_nothing_up() {
     let mut case = Case::new();
     [5, 9].into_iter().for_each(|offset| case.insert(offset, None));
