@@ -2,14 +2,31 @@
 
 kafka_client.py read HOST:PORT TOPIC: prints one JSON object for each message of the topic, its headers.
 kafka_client.py write HOST:PORT TOPIC: writes one message for each line of standard input, which is its key.
+kafka_client.py headers HOST:PORT TOPIC: writes one message for each line of standard input, which has its headers as
+name=value, both in hexadecimal, for they need not be text.
 """
 import json
 import sys
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+
+
+class Name(str):
+    """The name of a header that goes as these bytes."""
+
+    def encode(self, *_):
+        return bytes.fromhex(self)
+
+
 what, server, topic = sys.argv[1:4]
-if what == "write":
+if what == "headers":
+    producer = KafkaProducer(bootstrap_servers=server)
+    for line in sys.stdin:
+        pairs = [pair.split("=") for pair in line.split()]
+        headers = [(Name(name), bytes.fromhex(value)) for name, value in pairs]
+        producer.send(topic, value=b"x", headers=headers, partition=0).get(timeout=30)
+elif what == "write":
     producer = KafkaProducer(bootstrap_servers=server)
     sent = [producer.send(topic, key=line.strip().encode(), value=b"x") for line in sys.stdin]
     for each in sent:

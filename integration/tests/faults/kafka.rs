@@ -2,11 +2,18 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use cqi_core::{
+    event::{StartAt, Subscription},
+    name::Group,
+};
 use cqi_testkit::{
     fixture::{self, Kind},
     unique,
 };
-use tokio::{task::block_in_place, time::Instant};
+use tokio::{
+    task::block_in_place,
+    time::{Instant, timeout},
+};
 
 use crate::{
     harness::{
@@ -166,4 +173,66 @@ async fn f_kaf_07_other_clients_find_the_same_partitions() {
     .report();
     assert_eq!((ours.len(), theirs.len(), differ), (1_000, 1_000, 0));
     assert_eq!(used.len(), 12);
+}
+
+/// Whoever may write to the topic can name a header with bytes that are no text: that one is left out, and what comes behind
+/// is not held up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_07_headers_that_are_no_text_are_left_out_and_hold_nothing_up() {
+    if !has_python("kafka") {
+        fixture::skip("Python has no kafka-python: run scripts/servers, which installs it");
+        return;
+    }
+    let Some(server) = block_in_place(|| fixture::require(Kind::Kafka)) else {
+        return;
+    };
+    let bus = Broker::Kafka
+        .connect(server.url(), &Tune::default())
+        .await
+        .unwrap();
+    let topic = topic();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let pair = |name: &[u8], value: &[u8]| format!("{}={}", hex(name), hex(value));
+    let lines = [
+        [
+            pair(b"\xff\xfe", b"1"),
+            pair(b"ce_id", b"first"),
+            pair(b"tenant", "é".as_bytes()),
+        ],
+        [
+            pair(b"ce_id\x80", b"no"),
+            pair(b"tenant", b"\xff"),
+            pair(b"other", b"2"),
+        ],
+        [pair(b"", b"3"), pair(b"ce_id", b"third"), pair(b"tenant", b"4")],
+    ];
+    let servers = server.url().trim_start_matches("kafka://").to_owned();
+    bus.publish(event(&topic, "key", 1)).await.unwrap(); // makes the topic
+    block_in_place(|| {
+        let input = lines.map(|line| line.join(" ")).join("\n");
+        python("kafka_client.py", &["headers", &servers, topic.as_str()], &input)
+    });
+    bus.publish(event(&topic, "key", 1)).await.unwrap();
+    let subscription = Subscription::new(topic.clone(), Group::parse("group").unwrap());
+    let mut deliveries = bus
+        .subscribe(subscription.with_start_at(StartAt::Oldest))
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        let next = timeout(QUIET, deliveries.next(10)).await.expect("no events");
+        for delivery in next.unwrap().unwrap() {
+            let event = delivery.event().clone();
+            let headers = event.headers().iter();
+            let headers: Vec<_> = headers.map(|(name, value)| format!("{name}={value}")).collect();
+            seen.push((event.id().to_string(), headers.join(" ")));
+            delivery.ack().await.unwrap();
+        }
+    }
+    bus.close().await.unwrap();
+    let own = |(id, headers): &(String, String)| (id.contains('-'), headers.clone());
+    assert_eq!(seen[1], ("first".to_owned(), "tenant=é".to_owned()));
+    assert_eq!(own(&seen[2]), (true, "other=2".to_owned()), "its id is its place");
+    assert_eq!(seen[3], ("third".to_owned(), "tenant=4".to_owned()));
+    assert_eq!(own(&seen[4]), (true, String::new()), "the next one");
 }
