@@ -261,8 +261,8 @@ impl Shared {
         // What few events need is boxed below: this future is made for each event, and its size is moved around.
         let work = pin!(async {
             // The call itself may panic before it makes a future.
-            let handling = async { pin!(middleware::standard(route, measured.as_deref(), message)).await };
-            let mut handling = pin!(handling);
+            let mut handling =
+                pin!(async { pin!(middleware::standard(route, measured.as_deref(), message)).await });
             let handled =
                 poll_fn(
                     |context| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
