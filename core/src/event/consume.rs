@@ -15,12 +15,13 @@ mod tests;
 use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::Poll,
+    task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -154,7 +155,8 @@ impl Shared {
         while !self.stopping.load(Relaxed) {
             let next = lock(&self.feed).pop(worker);
             if let Some(delivery) = next {
-                pin!(self.run(worker, delivery, &mut lead)).await; // in its place: `await` alone moves it there first
+                // Made where it stays: `await` alone would move it, with room for all that a handler may need.
+                pin!(self.run(worker, delivery, &mut lead)).await;
                 continue;
             }
             let mut source = match lead.take().map_or_else(|| self.source.try_lock(), Ok) {
@@ -258,19 +260,12 @@ impl Shared {
             subscription.group.clone(),
         );
         let span = middleware::span(&**observer, &message);
-        // What few events need is boxed below: this future is made for each event, and its size is moved around.
+        // What few events need is boxed below: this future is made for each event, and is small without it.
         let work = pin!(async {
             // The call itself may panic before it makes a future.
             let mut handling =
                 pin!(async { pin!(middleware::standard(route, measured.as_deref(), message)).await });
-            let handled =
-                poll_fn(
-                    |context| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
-                        Ok(polled) => polled.map(Ok),
-                        Err(panic) => Poll::Ready(Err(panic)),
-                    },
-                );
-            let mut handled = pin!(handled);
+            let mut handled = pin!(poll_fn(|context| caught(handling.as_mut(), context)));
             // What is ready at once needs neither timer nor clock: the time runs from the first wait.
             let begin = Scope::default().within(options.handler_timeout);
             let first = poll_fn(|context| Poll::Ready(begin.step(|| handled.as_mut().poll(context))));
@@ -345,6 +340,14 @@ impl Shared {
             .with_operation("event_bus.drain")
             .with_context("topic", &self.consumer.subscription.topic)
             .with_context("handlers_cut", held.len())
+    }
+}
+
+/// Polls a future, for which a panic is an end too.
+fn caught<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) -> Poll<thread::Result<F::Output>> {
+    match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
     }
 }
 
