@@ -80,10 +80,10 @@ impl EventBusHarness for Members {
     }
 
     fn profile(&self) -> Profile {
-        // A member waits for its share until the others have heard of it.
+        // A member waits for its share until the others have heard of it, which takes seconds on a busy machine.
         Profile::real()
             .quick()
-            .with_quiet(std::time::Duration::from_secs(3))
+            .with_quiet(std::time::Duration::from_secs(6))
     }
 
     fn missing(&self) -> Option<String> {
