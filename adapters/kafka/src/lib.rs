@@ -24,6 +24,8 @@
 //!   One whose `publish` was dropped while it waited is not sent.
 //! - Events travel as CloudEvents in binary mode (`ce_` headers), keyed as Java's producers key them. Records of other
 //!   producers are events too.
+//! - A header whose name is no UTF-8 is left out. The Kafka client panics at such a name; that is caught, but the process's
+//!   panic hook prints it (`Utf8Error`, in `rdkafka`'s `message.rs`) each time.
 //! - Kafka has no negative acknowledgement. Delivery state beyond the committed offset (what is settled out of order,
 //!   attempts, delays) travels in the metadata of the same offset commit, so it outlives the process and reaches the next
 //!   owner of the partition. Settled events are committed within 100 ms; a process that is killed in between gets them

@@ -28,23 +28,18 @@ pub struct Event(Arc<Inner>);
 
 #[derive(Clone)]
 struct Inner {
-    id: EventId,
     topic: Topic,
-    key: Option<Arc<str>>,
-    time: Timestamp,
-    source: Option<Arc<str>>,
-    /// None: [`DEFAULT_CONTENT_TYPE`], so that a plain event has no text of its own.
-    content_type: Option<Arc<str>>,
-    headers: Headers,
-    payload: Bytes,
+    parts: Parts,
 }
 
-/// What was received of an event, beside its topic.
+/// What an event is made of, beside its topic.
+#[derive(Clone)]
 pub(super) struct Parts {
     pub(super) id: EventId,
     pub(super) key: Option<Arc<str>>,
     pub(super) time: Timestamp,
     pub(super) source: Option<Arc<str>>,
+    /// None: [`DEFAULT_CONTENT_TYPE`], so that a plain event has no text of its own.
     pub(super) content_type: Option<Arc<str>>,
     pub(super) headers: Headers,
     pub(super) payload: Bytes,
@@ -67,41 +62,24 @@ impl Event {
 
     /// An event that came from a broker, where nothing may fail. A key that breaks the grammar is left out. It takes the
     /// memory of `spent`, if nobody else has that event.
-    pub(super) fn received(topic: &Topic, parts: Parts, spent: Option<Self>) -> Self {
-        let Parts {
-            id,
-            key,
-            time,
-            source,
-            content_type,
-            headers,
-            payload,
-        } = parts;
-        let key = key.filter(|key| is_key(key));
+    pub(super) fn received(topic: &Topic, mut parts: Parts, spent: Option<Self>) -> Self {
+        parts.key = parts.key.filter(|key| is_key(key));
         if let Some(mut spent) = spent
             && let Some(inner) = Arc::get_mut(&mut spent.0)
             && inner.topic == *topic
         {
-            (inner.id, inner.key, inner.time) = (id, key, time);
-            (inner.source, inner.content_type) = (source, content_type);
-            (inner.headers, inner.payload) = (headers, payload);
+            inner.parts = parts;
             return spent;
         }
         Self(Arc::new(Inner {
-            id,
             topic: topic.clone(),
-            key,
-            time,
-            source,
-            content_type,
-            headers,
-            payload,
+            parts,
         }))
     }
 
     /// The identity.
     pub fn id(&self) -> &EventId {
-        &self.0.id
+        &self.0.parts.id
     }
 
     /// Where it is published.
@@ -111,37 +89,41 @@ impl Event {
 
     /// What orders it: events of one topic and key are handled in the order they were published.
     pub fn key(&self) -> Option<&str> {
-        self.0.key.as_deref()
+        self.0.parts.key.as_deref()
     }
 
     /// The key, shared.
     pub(crate) fn shared_key(&self) -> Option<&Arc<str>> {
-        self.0.key.as_ref()
+        self.0.parts.key.as_ref()
     }
 
     /// When it happened.
     pub fn time(&self) -> Timestamp {
-        self.0.time
+        self.0.parts.time
     }
 
     /// Which service it comes from, if known.
     pub fn source(&self) -> Option<&str> {
-        self.0.source.as_deref()
+        self.0.parts.source.as_deref()
     }
 
     /// The media type of the payload, for example `application/protobuf`.
     pub fn content_type(&self) -> &str {
-        self.0.content_type.as_deref().unwrap_or(DEFAULT_CONTENT_TYPE)
+        self.0
+            .parts
+            .content_type
+            .as_deref()
+            .unwrap_or(DEFAULT_CONTENT_TYPE)
     }
 
     /// Headers of the user, and of the trace.
     pub fn headers(&self) -> &Headers {
-        &self.0.headers
+        &self.0.parts.headers
     }
 
     /// The payload as it travels.
     pub fn payload(&self) -> &Bytes {
-        &self.0.payload
+        &self.0.parts.payload
     }
 
     /// Decodes the payload.
@@ -149,7 +131,7 @@ impl Event {
     /// # Errors
     /// `InvalidInput` with code `Undecodable`.
     pub fn decode<T: Payload>(&self) -> Result<T> {
-        T::decode(&self.0.payload)
+        T::decode(&self.0.parts.payload)
     }
 
     /// This event with one header more, or with the header replaced.
@@ -157,7 +139,7 @@ impl Event {
     /// # Errors
     /// As [`Headers::insert`].
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Self> {
-        Arc::make_mut(&mut self.0).headers.insert(name, value)?;
+        Arc::make_mut(&mut self.0).parts.headers.insert(name, value)?;
         Ok(self)
     }
 
@@ -166,14 +148,17 @@ impl Event {
     /// # Errors
     /// As [`Headers::insert`].
     pub fn with_protocol_header(mut self, name: &str, value: &str) -> Result<Self> {
-        Arc::make_mut(&mut self.0).headers.insert_protocol(name, value)?;
+        Arc::make_mut(&mut self.0)
+            .parts
+            .headers
+            .insert_protocol(name, value)?;
         Ok(self)
     }
 
     /// This event without a header; the name's case does not matter.
     pub fn without_header(mut self, name: &str) -> Self {
         if self.headers().get(name).is_some() {
-            Arc::make_mut(&mut self.0).headers.remove(name);
+            Arc::make_mut(&mut self.0).parts.headers.remove(name);
         }
         self
     }
@@ -199,7 +184,7 @@ impl Event {
 
     /// This event with the service it comes from.
     pub fn with_source(mut self, source: impl Into<Arc<str>>) -> Self {
-        Arc::make_mut(&mut self.0).source = Some(source.into());
+        Arc::make_mut(&mut self.0).parts.source = Some(source.into());
         self
     }
 
@@ -211,7 +196,7 @@ impl Event {
 
     /// Bytes this event holds, roughly: payload, headers and its own structure.
     pub fn size(&self) -> usize {
-        size_of::<Inner>() + self.0.payload.len() + self.0.headers.size()
+        size_of::<Inner>() + self.0.parts.payload.len() + self.0.parts.headers.size()
     }
 }
 
@@ -219,13 +204,13 @@ impl fmt::Debug for Event {
     /// Shows everything but the payload and the headers' values, which may be confidential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
-            .field("id", &self.0.id)
+            .field("id", &self.0.parts.id)
             .field("topic", &self.0.topic)
-            .field("key", &self.0.key)
-            .field("time", &self.0.time)
+            .field("key", &self.0.parts.key)
+            .field("time", &self.0.parts.time)
             .field("content_type", &self.content_type())
-            .field("headers", &self.0.headers)
-            .field("payload_bytes", &self.0.payload.len())
+            .field("headers", &self.0.parts.headers)
+            .field("payload_bytes", &self.0.parts.payload.len())
             .finish()
     }
 }
@@ -303,16 +288,17 @@ impl EventBuilder {
             );
         }
         let now = Timestamp::now();
-        Ok(Event(Arc::new(Inner {
+        let parts = Parts {
             id: self.id.unwrap_or_else(|| EventId::at(now)),
-            topic: self.topic,
             key: self.key,
             time: self.time.unwrap_or(now),
             source: self.source,
             content_type: self.content_type,
             headers: self.headers?,
             payload: self.payload,
-        })))
+        };
+        let topic = self.topic;
+        Ok(Event(Arc::new(Inner { topic, parts })))
     }
 }
 

@@ -11,7 +11,6 @@ import sys
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 
-
 class Name(str):
     """The name of a header that goes as these bytes."""
 

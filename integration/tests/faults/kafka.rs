@@ -7,7 +7,7 @@ use cqi_core::{
     name::Group,
 };
 use cqi_testkit::{
-    fixture::{self, Kind},
+    fixture::{self, Kind, Server},
     unique,
 };
 use tokio::{
@@ -110,17 +110,20 @@ async fn f_kaf_03_publisher_killed_in_a_burst() {
     assert_eq!(lost, 0);
 }
 
+/// The shared server, if a client in Python can be run beside it; `None` after saying that the test is skipped.
+fn with_python() -> Option<&'static Server> {
+    if !has_python("kafka") {
+        fixture::skip("Python has no kafka-python: run scripts/servers, which installs it");
+        return None;
+    }
+    block_in_place(|| fixture::require(Kind::Kafka))
+}
+
 /// The same keys from our producer and from one that has Java's partitioner.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f_kaf_07_other_clients_find_the_same_partitions() {
     let broker = Broker::Kafka;
-    if !has_python("kafka") {
-        fixture::skip("Python has no kafka-python: run scripts/servers, which installs it");
-        return;
-    }
-    let Some(server) = block_in_place(|| fixture::require(Kind::Kafka)) else {
-        return;
-    };
+    let Some(server) = with_python() else { return };
     let tune = Tune {
         partitions: 12,
         ..Tune::default()
@@ -179,13 +182,7 @@ async fn f_kaf_07_other_clients_find_the_same_partitions() {
 /// is not held up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_07_headers_that_are_no_text_are_left_out_and_hold_nothing_up() {
-    if !has_python("kafka") {
-        fixture::skip("Python has no kafka-python: run scripts/servers, which installs it");
-        return;
-    }
-    let Some(server) = block_in_place(|| fixture::require(Kind::Kafka)) else {
-        return;
-    };
+    let Some(server) = with_python() else { return };
     let tune = Tune {
         partitions: 1,
         ..Tune::default()

@@ -37,7 +37,7 @@ pub(super) struct Ledger {
     spent: Vec<Event>,
 }
 
-/// So many spent events are kept, of at most so many bytes each.
+/// So many spent events are kept here, of at most so many bytes each, beside those that were given away.
 const SPENT: usize = 256;
 const SPENT_BYTES: usize = 8 * 1024;
 
