@@ -80,7 +80,7 @@ impl EventBusHarness for Members {
     }
 
     fn profile(&self) -> Profile {
-        // A member waits for its share until the others have heard of it. With 3 s, events were missing on a busy machine.
+        // A member's share comes once the others have heard of it, which takes seconds on a busy machine.
         Profile::real()
             .quick()
             .with_quiet(std::time::Duration::from_secs(6))

@@ -11,7 +11,11 @@ use cqi_core::{
     event::{Deliveries, Delivery, Event, EventBus, Subscription},
     name::{Group, Topic},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use super::EventBusHarness;
 use crate::conformance::{Failure, Outcome, Profile};
@@ -219,6 +223,31 @@ impl Reader {
             Ok(())
         } else {
             Err(Failure::new(format!("{why}: got {:?}", summary(&came))))
+        }
+    }
+}
+
+/// Lets members read until `seen` is `wanted`, then stops them. Fails if a member does, or if `seen` stays as it is for
+/// longer than `limit`.
+pub(super) async fn until(
+    members: &mut JoinSet<Outcome>,
+    mut seen: watch::Receiver<usize>,
+    wanted: usize,
+    limit: Duration,
+) -> Outcome {
+    loop {
+        let now = *seen.borrow_and_update();
+        if now >= wanted {
+            members.shutdown().await;
+            return Ok(());
+        }
+        tokio::select! {
+            Some(ended) = members.join_next() => ended??,
+            changed = timeout(limit, seen.changed()) => {
+                if !matches!(changed, Ok(Ok(()))) {
+                    return Err(Failure::new(format!("{now} of {wanted} came, then nothing for {limit:?}")));
+                }
+            }
         }
     }
 }

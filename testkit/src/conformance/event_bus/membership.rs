@@ -6,15 +6,19 @@ use std::{
     time::Duration,
 };
 
+use cqi_core::event::Delivery;
 use futures::FutureExt;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use super::{
     EventBusHarness,
     groups::share,
-    kit::{Scene, number},
+    kit::{Scene, number, until},
 };
 use crate::conformance::{Failure, Outcome, ensure};
+
+/// How many deliveries a member that comes and goes takes at once.
+const BATCH: usize = 10;
 
 /// A member that joins later gets its share of what is published from then on.
 pub async fn a_late_member_gets_its_share<H: EventBusHarness>(h: &H) -> Outcome {
@@ -84,11 +88,10 @@ pub async fn a_cancelled_next_loses_nothing<H: EventBusHarness>(h: &H) -> Outcom
 /// 10,000 events flow while members join, leave and vanish: nothing is lost, and no more comes twice than the vanished
 /// members had in hand.
 pub async fn members_come_and_go_during_flow<H: EventBusHarness>(h: &H) -> Outcome {
-    const BATCH: usize = 10;
     let scene = Arc::new(Scene::new(h).await?);
     let events = scene.profile.count(10_000, 500);
-    let seen: Arc<Mutex<HashMap<usize, usize>>> = Arc::default();
-    let vanished = Arc::new(Mutex::new(0_usize));
+    let flow = Arc::new(Flow::default());
+    let (progress, seen) = watch::channel(0);
     let mut tasks = JoinSet::new();
     drop(scene.join_as(scene.short_subscription()).await?); // the group exists from here on
     for publisher in 0..10 {
@@ -96,45 +99,57 @@ pub async fn members_come_and_go_during_flow<H: EventBusHarness>(h: &H) -> Outco
         tasks.spawn(async move { scene.publish((publisher..events).step_by(10)).await });
     }
     for member in 0..5_usize {
-        let (scene, seen, vanished) = (Arc::clone(&scene), Arc::clone(&seen), Arc::clone(&vanished));
+        let (scene, flow, progress) = (Arc::clone(&scene), Arc::clone(&flow), progress.clone());
         tasks.spawn(async move {
             for round in 0.. {
                 let mut reader = scene.join_as(scene.short_subscription()).await?;
                 for _ in 0..(20 + member * 7) {
-                    let batch = reader
-                        .some(BATCH, scene.profile.quiet.max(scene.profile.step * 2))
-                        .await?;
-                    if batch.is_empty() {
-                        return Ok(()); // longer than the ack deadline: nothing is left
-                    }
-                    for delivery in batch {
-                        let n = number(delivery.event())?;
-                        delivery.ack().await?;
-                        *lock(&seen).entry(n).or_default() += 1;
-                    }
+                    flow.settle(reader.some(BATCH, scene.profile.step).await?).await?;
+                    progress.send_replace(lock(&flow.seen).len());
                 }
                 match (round + member) % 3 {
                     0 => reader.deliveries.close().await?,
                     1 => drop(reader),
-                    // Vanishes with deliveries in hand.
-                    _ => *lock(&vanished) += reader.some(BATCH, Duration::from_millis(1)).await?.len(),
+                    _ => *lock(&flow.vanished) += reader.some(BATCH, Duration::from_millis(1)).await?.len(),
                 }
             }
             Ok(())
         });
     }
-    while let Some(done) = tasks.join_next().await {
-        done??;
-    }
-    let (seen, vanished) = (lock(&seen), *lock(&vanished));
-    let total: usize = seen.values().sum();
-    ensure!(seen.len() == events, "{} of {events} events came", seen.len());
-    let duplicates = total - events;
+    until(&mut tasks, seen, events, scene.profile.limit).await?;
+    // Until nothing is left, for longer than the ack deadline.
+    let mut last = scene.join_as(scene.short_subscription()).await?;
+    let silence = scene.profile.quiet.max(scene.profile.step * 2);
+    while flow.settle(last.some(BATCH, silence).await?).await? {}
+    let total: usize = lock(&flow.seen).values().sum();
+    let (duplicates, vanished) = (total - events, *lock(&flow.vanished));
     ensure!(
         duplicates <= vanished,
         "{duplicates} duplicates, {vanished} were in the hands of vanished members"
     );
     Ok(())
+}
+
+/// What members that come and go have seen.
+#[derive(Default)]
+struct Flow {
+    /// How often each event was acknowledged.
+    seen: Mutex<HashMap<usize, usize>>,
+    /// Deliveries that members had in hand when they vanished.
+    vanished: Mutex<usize>,
+}
+
+impl Flow {
+    /// Acknowledges and notes deliveries. Returns whether there were any.
+    async fn settle(&self, batch: Vec<Delivery>) -> Result<bool, Failure> {
+        let any = !batch.is_empty();
+        for delivery in batch {
+            let n = number(delivery.event())?;
+            delivery.ack().await?;
+            *lock(&self.seen).entry(n).or_default() += 1;
+        }
+        Ok(any)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -7,11 +7,11 @@ use std::{
 };
 
 use cqi_core::event::{Order, Redelivery};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     EventBusHarness,
-    kit::{Reader, Scene, number},
+    kit::{Reader, Scene, number, until},
 };
 use crate::conformance::{Failure, Outcome, ensure, ensure_eq};
 
@@ -26,27 +26,20 @@ pub async fn order_holds_per_key_under_many_members<H: EventBusHarness>(h: &H) -
     }
     let (keys, each) = (16, scene.profile.count(1_000, 100));
     let log = Log::default();
+    let (progress, seen) = watch::channel(0);
     let mut members = JoinSet::new();
     for _ in 0..scene.profile.count(10, 5) {
-        let (reader, log) = (scene.join().await?, Arc::clone(&log));
-        members.spawn(read_into(reader, log, scene.profile.quiet));
+        members.spawn(read_into(scene.join().await?, Arc::clone(&log), progress.clone()));
     }
-    let (bus, topic) = (Arc::clone(&scene.bus), scene.topic.clone());
-    let publisher = async {
-        for n in 0..each {
-            let batch = (0..keys)
-                .map(|key| super::kit::numbered(&topic, Some(&format!("key-{key}")), n))
-                .collect::<Result<Vec<_>, _>>()?;
-            for result in bus.publish_batch(batch).await {
-                result?;
-            }
+    for n in 0..each {
+        let batch = (0..keys)
+            .map(|key| super::kit::numbered(&scene.topic, Some(&format!("key-{key}")), n))
+            .collect::<Result<Vec<_>, _>>()?;
+        for result in scene.bus.publish_batch(batch).await {
+            result?;
         }
-        Ok::<_, Failure>(())
-    };
-    publisher.await?;
-    while let Some(member) = members.join_next().await {
-        member??;
     }
+    until(&mut members, seen, keys * each, scene.profile.limit).await?;
     let log = log.lock().unwrap_or_else(PoisonError::into_inner);
     ensure_eq!(log.len(), keys, "keys seen");
     for (key, numbers) in log.iter() {
@@ -57,14 +50,10 @@ pub async fn order_holds_per_key_under_many_members<H: EventBusHarness>(h: &H) -
     Ok(())
 }
 
-/// Notes and acknowledges first deliveries until nothing comes for the quiet time.
-async fn read_into(mut reader: Reader, log: Log, quiet: Duration) -> Outcome {
+/// Notes first deliveries, and acknowledges all, until it is stopped.
+async fn read_into(mut reader: Reader, log: Log, progress: watch::Sender<usize>) -> Outcome {
     loop {
-        let batch = reader.some(8, quiet).await?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        for delivery in batch {
+        for delivery in reader.some(8, Duration::from_secs(60)).await? {
             if delivery.attempt() == 1 {
                 let key = delivery.event().key().unwrap_or_default().to_owned();
                 let number = number(delivery.event())?;
@@ -73,6 +62,7 @@ async fn read_into(mut reader: Reader, log: Log, quiet: Duration) -> Outcome {
                     .entry(key)
                     .or_default()
                     .push(number);
+                progress.send_modify(|seen| *seen += 1);
             }
             delivery.ack().await?;
         }
