@@ -1,7 +1,8 @@
-//! Settling one delivery.
+//! Settling what was given out.
 
 use std::{
     fmt,
+    future::{poll_fn, ready},
     sync::{
         Arc,
         atomic::{
@@ -9,6 +10,7 @@ use std::{
             Ordering::{AcqRel, Acquire, Release},
         },
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -16,16 +18,22 @@ use async_nats::Subject;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cqi_core::{
-    Result,
+    Error, Result,
     event::{Acker, Redelivery},
 };
+use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 
 use crate::{bus::Shared, error, group::Group};
 
-/// One delivery's lease. The server would take a late settlement for the new owner's, so lateness is judged here.
+/// Settles the deliveries of a batch.
 pub(crate) struct NatsAcker {
     group: Arc<Group>,
+    holds: Vec<Hold>,
+}
+
+/// Our hold on one delivery. The server would take a late settlement for the new owner's, so lateness is judged here.
+pub(crate) struct Hold {
     reply: Subject,
     sequence: u64,
     /// How often it was released before.
@@ -35,55 +43,67 @@ pub(crate) struct NatsAcker {
     settled: AtomicBool,
 }
 
-impl NatsAcker {
-    pub(crate) fn new(
-        group: Arc<Group>,
-        reply: Subject,
-        sequence: u64,
-        released: u32,
-        since: Instant,
-    ) -> Self {
-        let until = AtomicU64::new(group.shared.nanos(since + group.deadline()));
+impl Hold {
+    pub(crate) fn new(reply: Subject, sequence: u64, released: u32, until: u64) -> Self {
         Self {
-            group,
             reply,
             sequence,
             released,
-            until,
+            until: AtomicU64::new(until),
             settled: AtomicBool::new(false),
         }
+    }
+}
+
+impl NatsAcker {
+    /// Each delivery's number is its place in `holds`.
+    pub(crate) fn new(group: Arc<Group>, holds: Vec<Hold>) -> Self {
+        Self { group, holds }
     }
 
     fn shared(&self) -> &Shared {
         &self.group.shared
     }
 
-    fn check(&self, now: Instant) -> Result<()> {
-        if self.settled.load(Acquire) || self.shared().nanos(now) > self.until.load(Acquire) {
-            return Err(error::late().with_context("topic", self.group.topic()));
-        }
-        Ok(())
+    fn late(&self) -> Error {
+        error::late().with_context("topic", self.group.topic())
     }
 
-    /// Sends the settlement, once. What could not be sent may be tried again.
-    async fn settle(&self, how: Bytes, confirmed: bool) -> Result<()> {
-        self.check(Instant::now())?;
-        if self.settled.swap(true, AcqRel) {
-            return Err(error::late().with_context("topic", self.group.topic()));
+    /// The hold on a delivery that is still ours.
+    fn hold(&self, which: u64, now: Instant) -> Result<&Hold> {
+        let at = usize::try_from(which).ok();
+        at.and_then(|at| self.holds.get(at))
+            .filter(|hold| {
+                !hold.settled.load(Acquire) && self.shared().nanos(now) <= hold.until.load(Acquire)
+            })
+            .ok_or_else(|| self.late())
+    }
+
+    /// The same for who settles it. A delivery is settled once; what could not be sent may be tried again.
+    fn claim(&self, which: u64) -> Result<&Hold> {
+        let hold = self.hold(which, Instant::now())?;
+        if hold.settled.swap(true, AcqRel) {
+            return Err(self.late());
         }
-        let (link, within) = (&self.shared().link, self.shared().options.publish_timeout);
-        let reply = self.reply.clone();
-        let sent = if confirmed {
-            // Not in line: without it a settlement's future is small.
-            match Box::pin(link.ask(reply, None, how, within)).await {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => Err(link.at(error::gone("the group's consumer was deleted"))),
-                Err(error) => Err(error),
-            }
-        } else {
-            link.tell(reply, None, how, within).await
-        };
-        sent.inspect_err(|_| self.settled.store(false, Release))
+        Ok(hold)
+    }
+
+    /// Sends a settlement, of which nothing is heard again.
+    async fn send(&self, hold: &Hold, how: Bytes) -> Result<()> {
+        let Shared { link, options, .. } = self.shared();
+        let sent = link.tell(hold.reply.clone(), None, how, options.publish_timeout);
+        sent.await.inspect_err(|_| hold.settled.store(false, Release))
+    }
+
+    /// Acknowledges, and waits until the server has stored that.
+    async fn confirm(&self, hold: &Hold) -> Result<()> {
+        let Shared { link, options, .. } = self.shared();
+        let asked = link.ask(hold.reply.clone(), None, Bytes::new(), options.publish_timeout);
+        let gone = || link.at(error::gone("the group's consumer was deleted"));
+        let confirmed = asked.await.and_then(|answer| answer.ok_or_else(gone));
+        confirmed
+            .map(drop)
+            .inspect_err(|_| hold.settled.store(false, Release))
     }
 }
 
@@ -98,38 +118,50 @@ fn refused(pause: Duration) -> Bytes {
 
 #[async_trait]
 impl Acker for NatsAcker {
-    async fn ack(&self, _: u64) -> Result<()> {
-        self.settle(Bytes::new(), self.shared().options.confirm_acks)
-            .await
-            .map_err(|error| error.with_operation("event_bus.ack"))
+    fn ack<'a, 'b>(&'a self, which: u64) -> BoxFuture<'b, Result<()>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        let confirmed = self.shared().options.confirm_acks;
+        let failed = |error: Error| error.with_operation("event_bus.ack");
+        let hold = match self.claim(which) {
+            Ok(hold) => hold,
+            Err(error) => return Box::pin(ready(Err(failed(error)))),
+        };
+        // There is room nearly always: then it is sent at the call, and the box of what is done takes no memory.
+        let at_once = (!confirmed).then(|| self.send(hold, Bytes::new()).now_or_never());
+        match at_once.flatten() {
+            Some(Ok(())) => Box::pin(poll_fn(|_| Poll::Ready(Ok(())))),
+            Some(Err(error)) => Box::pin(ready(Err(failed(error)))),
+            None if confirmed => Box::pin(self.confirm(hold).map_err(failed)),
+            None => Box::pin(self.send(hold, Bytes::new()).map_err(failed)),
+        }
     }
 
-    async fn nack(&self, _: u64, redelivery: Redelivery) -> Result<()> {
+    async fn nack(&self, which: u64, redelivery: Redelivery) -> Result<()> {
         let how = match redelivery {
             Redelivery::After(pause) => refused(pause),
             Redelivery::Release => {
-                self.check(Instant::now())?;
-                self.group.note_release(self.sequence, self.released).await;
+                let hold = self.hold(which, Instant::now())?;
+                self.group.note_release(hold.sequence, hold.released).await;
                 refused(Duration::ZERO)
             }
         };
-        self.settle(how, false)
-            .await
-            .map_err(|error| error.with_operation("event_bus.nack"))
+        let sent = async { self.send(self.claim(which)?, how).await };
+        sent.await
+            .map_err(|error: Error| error.with_operation("event_bus.nack"))
     }
 
-    async fn extend(&self, _: u64) -> Result<()> {
+    async fn extend(&self, which: u64) -> Result<()> {
         let now = Instant::now();
-        self.check(now)?;
-        let within = self.shared().options.publish_timeout;
+        let hold = self.hold(which, now)?;
+        let Shared { link, options, .. } = self.shared();
         let progress = Bytes::from_static(b"+WPI");
-        self.shared()
-            .link
-            .tell(self.reply.clone(), None, progress, within)
+        link.tell(hold.reply.clone(), None, progress, options.publish_timeout)
             .await
             .map_err(|error| error.with_operation("event_bus.extend"))?;
-        self.until
-            .store(self.shared().nanos(now + self.group.deadline()), Release);
+        hold.until.store(self.group.until(now), Release);
         Ok(())
     }
 }
@@ -137,7 +169,7 @@ impl Acker for NatsAcker {
 impl fmt::Debug for NatsAcker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NatsAcker")
-            .field("sequence", &self.sequence)
+            .field("deliveries", &self.holds.len())
             .finish_non_exhaustive()
     }
 }

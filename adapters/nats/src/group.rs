@@ -14,7 +14,7 @@ use std::{
 
 use cqi_core::{
     Error, Result,
-    event::{Delivery, Lease, StartAt, Subscription},
+    event::{Acker, Delivery, Event, StartAt, Subscription},
     name::Topic,
 };
 use futures::future::join_all;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    acker::NatsAcker,
+    acker::{Hold, NatsAcker},
     bus::Shared,
     consumer::{self, Begin},
     error,
@@ -97,6 +97,13 @@ impl Group {
 
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_nanos(self.deadline.load(Acquire))
+    }
+
+    /// Until when a delivery of that moment is ours, in nanoseconds of [`Shared::nanos`].
+    pub(crate) fn until(&self, since: Instant) -> u64 {
+        self.shared
+            .nanos(since)
+            .saturating_add(self.deadline.load(Acquire))
     }
 
     pub(crate) fn topic(&self) -> &Topic {
@@ -246,7 +253,7 @@ impl Group {
 
     /// The member's first `max` messages as deliveries.
     pub(crate) fn take(self: &Arc<Self>, member: u64, max: usize) -> Vec<Delivery> {
-        let now = Instant::now();
+        let now = self.shared.nanos(Instant::now());
         let held = {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
@@ -257,13 +264,19 @@ impl Group {
                 .map(|inbox| inbox.take(share, max))
                 .unwrap_or_default()
         };
-        held.into_iter()
-            .filter_map(|held| self.deliver(held, now))
-            .collect()
+        let (mut events, mut holds) = (Vec::with_capacity(held.len()), Vec::with_capacity(held.len()));
+        for held in held {
+            if let Some((event, attempt, hold)) = self.receive(held, now) {
+                events.push((event, attempt));
+                holds.push(hold);
+            }
+        }
+        let acker: Arc<dyn Acker> = Arc::new(NatsAcker::new(Arc::clone(self), holds));
+        Delivery::batch(&acker, events)
     }
 
-    /// A message as a delivery, unless it is no longer ours.
-    fn deliver(self: &Arc<Self>, held: Held, now: Instant) -> Option<Delivery> {
+    /// A message as an event, with the attempt and our hold on it, unless it is no longer ours.
+    fn receive(&self, held: Held, now: u64) -> Option<(Event, u32, Hold)> {
         let Held {
             mut message,
             place,
@@ -271,7 +284,8 @@ impl Group {
             released,
         } = held;
         let (reply, released) = (message.reply.take()?, released?);
-        if now.duration_since(since) >= self.deadline() {
+        let until = self.until(since);
+        if now >= until {
             tracing::debug!(
                 consumer = self.consumer,
                 "a message waited past its deadline and is left to others"
@@ -280,8 +294,7 @@ impl Group {
         }
         let event = message::event(message, &self.topic, &self.shared.options.stream.name, place);
         let attempt = place.delivered.saturating_sub(released).max(1);
-        let acker = NatsAcker::new(Arc::clone(self), reply, place.sequence, released, since);
-        Some(Delivery::new(event, attempt, Lease::new(Arc::new(acker), 0)))
+        Some((event, attempt, Hold::new(reply, place.sequence, released, until)))
     }
 
     /// Finds out how often the member's first `max` messages were released, where that matters.

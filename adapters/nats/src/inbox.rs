@@ -87,6 +87,8 @@ pub(crate) struct Inbox {
     subscriber: Subscriber,
     reply: Subject,
     request: Subject,
+    /// As [`Place::parse`] wants it.
+    consumer: String,
     buffer: VecDeque<Held>,
     /// Messages that came, of any kind, since the subscription was made.
     received: u64,
@@ -124,6 +126,7 @@ impl Inbox {
                 shared.options.stream.name
             )
             .into(),
+            consumer: format!("{}.{consumer}.", shared.options.stream.name),
             buffer: VecDeque::new(),
             received: 0,
             open: 0,
@@ -290,7 +293,8 @@ impl Inbox {
 
     fn hold(&mut self, message: Message, since: Instant) {
         self.expected = self.expected.saturating_sub(1);
-        let place = message.reply.as_ref().and_then(|reply| Place::parse(reply));
+        let reply = message.reply.as_deref();
+        let place = reply.and_then(|reply| Place::parse(reply, &self.consumer));
         let Some(place) = place else {
             return tracing::warn!(subject = %message.subject, "a message that is no delivery was left out");
         };

@@ -10,7 +10,14 @@ use cqi_core::event::{Acker, Redelivery};
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::{acker::NatsAcker, bus::Shared, consumer, group::Group, inbox::Held, link::lock};
+use crate::{
+    acker::{Hold, NatsAcker},
+    bus::Shared,
+    consumer,
+    group::Group,
+    inbox::Held,
+    link::lock,
+};
 
 /// How often a group looks how far it is.
 const LOOK_AT_FLOOR: Duration = Duration::from_secs(30);
@@ -78,7 +85,8 @@ impl Group {
                 None => self.releases(held.place.sequence).await,
             };
             let Ok(released) = released else { return }; // it comes back when its deadline passes
-            let acker = NatsAcker::new(Arc::clone(self), reply, held.place.sequence, released, held.since);
+            let hold = Hold::new(reply, held.place.sequence, released, self.until(held.since));
+            let acker = NatsAcker::new(Arc::clone(self), vec![hold]);
             let _ = acker.nack(0, Redelivery::Release).await;
         }))
         .await;

@@ -28,24 +28,34 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn parse(reply: &str) -> Option<Self> {
-        let (mut tokens, mut count) = ([""; 9], 0);
-        for token in reply.strip_prefix("$JS.ACK.")?.split('.') {
-            if let Some(place) = tokens.get_mut(count) {
-                *place = token;
-            }
-            count += 1;
-        }
-        let [delivered, sequence, _, stored_at] = match (count, tokens) {
-            (7, [_, _, a, b, c, d, ..]) | (9.., [_, _, _, _, a, b, c, d, _]) => [a, b, c, d],
-            _ => return None,
-        };
+    /// `consumer` is the stream and the consumer, each with a dot behind it.
+    pub(crate) fn parse(reply: &str, consumer: &str) -> Option<Self> {
+        let rest = reply.strip_prefix("$JS.ACK.")?;
+        let behind_domain = || rest.splitn(3, '.').nth(2)?.strip_prefix(consumer);
+        let rest = rest.strip_prefix(consumer).or_else(behind_domain)?;
+        let (delivered, rest) = number(rest.as_bytes())?;
+        let (sequence, rest) = number(rest)?;
+        let (_, rest) = number(rest)?;
+        let (stored_at, _) = number(rest)?;
         Some(Self {
-            delivered: delivered.parse().ok()?,
-            sequence: sequence.parse().ok()?,
-            stored_at: stored_at.parse().ok()?,
+            delivered: delivered.try_into().ok()?,
+            sequence,
+            stored_at: stored_at.try_into().ok()?,
         })
     }
+}
+
+/// The number at the beginning of `text`, and what is behind the dot after it.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0_u64;
+    for (at, b) in text.iter().enumerate() {
+        match b {
+            b'0'..=b'9' => number = number.checked_mul(10)?.checked_add(u64::from(b - b'0'))?,
+            b'.' if at > 0 => return Some((number, &text[at + 1..])),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// The event of a message; any message is one.
@@ -102,16 +112,22 @@ mod tests {
             "$JS.ACK._.hash.S.c.3.17.9.1700000000000000000.0",
             "$JS.ACK.hub.hash.S.c.3.17.9.1700000000000000000.0.token",
         ] {
-            assert_eq!(Place::parse(reply), place, "{reply}");
+            assert_eq!(Place::parse(reply, "S.c."), place, "{reply}");
         }
         for bad in [
             "",
             "$JS.ACK.",
             "_INBOX.x",
             "$JS.ACK.S.c.x.17.9.1.0",
+            "$JS.ACK.S.c..17.9.1.0",
+            "$JS.ACK.S.c.1.17.9.99999999999999999999.0",
+            "$JS.ACK.S.c.1.17.9.9999999999999999999.0",
+            "$JS.ACK.S.c.4294967296.17.9.1.0",
             "$JS.ACK.a.b.c.d.e.f.g.h",
+            "$JS.ACK.S.other.1.17.9.1.0",
+            "$JS.ACK.S.c.1.17.9.1",
         ] {
-            assert_eq!(Place::parse(bad), None, "{bad}");
+            assert_eq!(Place::parse(bad, "S.c."), None, "{bad}");
         }
     }
 }

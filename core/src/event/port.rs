@@ -255,6 +255,15 @@ impl Delivery {
         }
     }
 
+    /// Made by adapters: a batch, which `acker` knows by their places, from 0. With each event goes its attempt.
+    pub fn batch(acker: &Arc<dyn Acker>, events: Vec<(Event, u32)>) -> Vec<Self> {
+        events
+            .into_iter()
+            .zip(0..)
+            .map(|((event, attempt), which)| Self::new(event, attempt, Lease::new(Arc::clone(acker), which)))
+            .collect()
+    }
+
     /// The event.
     pub fn event(&self) -> &Event {
         &self.event

@@ -2,8 +2,7 @@
 
 use std::{
     fmt,
-    future::ready,
-    pin::Pin,
+    future::{poll_fn, ready},
     sync::{
         Arc,
         atomic::{
@@ -11,14 +10,14 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use cqi_core::{
     Error, Result,
-    event::{Acker, Deliveries, Delivery, Lease, Redelivery},
+    event::{Acker, Deliveries, Delivery, Redelivery},
 };
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
@@ -88,12 +87,7 @@ impl Member {
             claims,
             ack_deadline: self.ack_deadline,
         });
-        let events = events.into_iter().zip(0..);
-        events
-            .map(|((event, attempt), which)| {
-                Delivery::new(event, attempt, Lease::new(Arc::clone(&acker), which))
-            })
-            .collect()
+        Delivery::batch(&acker, events)
     }
 
     /// What is ready now, up to `max`; `None` when the bus is closed. `waiting` of those who wait are this member.
@@ -243,7 +237,8 @@ impl Acker for KafkaAcker {
             self.group.ack(*claim)
         });
         match acked {
-            Ok(()) => Box::pin(Acked),
+            // Settled at the call: this box takes no memory.
+            Ok(()) => Box::pin(poll_fn(|_| Poll::Ready(Ok(())))),
             Err(error) => Box::pin(ready(Err(error))),
         }
     }
@@ -256,17 +251,6 @@ impl Acker for KafkaAcker {
 
     async fn extend(&self, which: u64) -> Result<()> {
         self.group.extend(self.claim(which)?.0, self.ack_deadline)
-    }
-}
-
-/// What is settled already. Its box takes no memory, which is why it is settled at the call.
-struct Acked;
-
-impl Future for Acked {
-    type Output = Result<()>;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 
