@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::harness::{
     Findings, Load, Log, Member, Outcome, Seen, afterwards, finish, heavy, of_partitions, scale, start_three,
-    topic,
+    three_addresses, topic,
 };
 
 /// How long the brokers may take to agree on something.
@@ -32,7 +32,8 @@ struct Cluster(Vec<Server>);
 
 impl Cluster {
     fn start() -> Option<Self> {
-        start_three(Kind::Kafka, options).map(Self)
+        let voters = three_addresses();
+        start_three(Kind::Kafka, |n| options(n, &voters)).map(Self)
     }
 
     fn brokers(&self) -> Vec<String> {

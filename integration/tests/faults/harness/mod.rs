@@ -19,7 +19,7 @@ pub(crate) use cqi_testkit::figures::Figures;
 pub(crate) use self::{
     amnesia::Amnesia,
     broker::{Broker, Tune, crash, topic},
-    cluster::start_three,
+    cluster::{Links, start_three, three_addresses},
     consume::{Member, Seen, options, read_all},
     disk::Disk,
     line::Line,
