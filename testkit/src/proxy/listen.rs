@@ -18,7 +18,6 @@ use super::{
     Counts, connection,
     faults::{Faults, View},
 };
-use crate::fixture::free_address;
 
 /// A port that is either listened on, or held without listening, so that connections are refused and nobody else gets it.
 pub(super) struct Listener {
@@ -34,8 +33,7 @@ enum State {
 }
 
 impl Listener {
-    pub(super) fn new() -> io::Result<Self> {
-        let address = free_address()?;
+    pub(super) fn new(address: SocketAddr) -> io::Result<Self> {
         let state = State::Listening(hold(address)?.listen(1024)?);
         Ok(Self { address, state })
     }

@@ -35,6 +35,7 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 use self::faults::Faults;
+use crate::fixture::free_address;
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub enum Direction {
     Both,
 }
 
-/// A TCP proxy on a free port of the loopback address. Dropping it ends its tasks and closes its connections.
+/// A TCP proxy, on a free port of the loopback address unless told otherwise. Dropping it ends its tasks and closes its connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -70,7 +71,15 @@ impl Proxy {
     /// # Errors
     /// When no port can be had.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
-        let mut listener = listen::Listener::new()?;
+        Self::start_at(free_address()?, upstream).await
+    }
+
+    /// As [`Proxy::start`], at this address: for servers that find each other by addresses which are fixed beforehand.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn start_at(address: SocketAddr, upstream: SocketAddr) -> io::Result<Self> {
+        let mut listener = listen::Listener::new(address)?;
         let (faults, seen) = watch::channel(Faults::none(upstream));
         let (refuses, refusing) = watch::channel(false);
         let counts = Arc::new(Counts::default());

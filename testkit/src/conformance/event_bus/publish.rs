@@ -107,7 +107,7 @@ pub async fn a_second_event_of_the_same_id_follows_the_dedup_window<H: EventBusH
 }
 
 /// When a group does not keep up, `publish` waits or fails as `Temporary`/`Exhausted`: it neither drops nor hoards. What
-/// was acknowledged arrives once the group goes on.
+/// was acknowledged arrives once the group goes on (F-BUS-15).
 pub async fn a_stuck_group_pushes_back<H: EventBusHarness>(h: &H) -> Outcome {
     let Some(backlog) = h.backlog() else {
         return Err(Failure::not_applicable(
