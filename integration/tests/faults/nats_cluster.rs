@@ -29,7 +29,7 @@ impl Cluster {
             let others = (0..3).filter(|other| *other != n);
             let others = others.map(|other| format!("\"nats://{}\"", route(n, other)));
             let others: Vec<_> = others.collect();
-            // Servers tell each other of others too: by an address that leads nowhere, lest a link be passed by.
+            // Servers tell each other of others too: with an address that leads nowhere, so that no way passes a link by.
             Options::new().line(format!("server_name: n{n}")).line(format!(
                 "cluster: {{ name: cqi, listen: \"{}\", advertise: \"127.0.0.1:9\", routes: [{}] }}",
                 addresses[n],
@@ -200,8 +200,9 @@ async fn f_bus_19_nats_cluster_loses_its_leader_and_then_its_majority() {
 async fn f_bus_19_nats_cluster_is_cut_in_two() {
     let _alone = heavy().await;
     let addresses = three_addresses();
-    let links = Links::between(&addresses).await;
-    let route = |from, to| links.address(from, to);
+    let mut links = Links::default();
+    links.add(0..3, &addresses).await;
+    let route = |from, to| Links::address(from, to, addresses[to]);
     let Some(cluster) = block_in_place(|| Cluster::start(addresses, route)) else {
         return;
     };
@@ -226,7 +227,7 @@ async fn f_bus_19_nats_cluster_is_cut_in_two() {
     };
     let publishers = load.start(&most, &topic, &log);
     log.acked(load.events / 4).await;
-    links.isolate(number(&leader));
+    links.cut_off(&[number(&leader)]);
     let (cut, alone) = (Instant::now(), Arc::new(Log::default()));
     let refused = few().start(&lone, &topic, &alone);
     let late = Load {

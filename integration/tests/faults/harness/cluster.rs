@@ -1,6 +1,6 @@
 //! Three servers that need each other.
 
-use std::{net::SocketAddr, thread};
+use std::{net::SocketAddr, ops::Range, thread};
 
 use cqi_testkit::{
     fixture::{self, Kind, Options, Server},
@@ -29,43 +29,42 @@ pub(crate) fn start_three(kind: Kind, options: impl Fn(usize) -> Options) -> Opt
         .ok()
 }
 
-/// The ways between servers, one for each direction, so that a cluster can be cut in two.
-pub(crate) struct Links(Vec<Vec<Proxy>>);
+/// The ways to servers, each from one other place, so that a cluster can be cut in two. Servers are 0, 1 and 2, other
+/// numbers are clients.
+#[derive(Default)]
+pub(crate) struct Links(Vec<(usize, usize, Proxy)>);
 
 impl Links {
-    /// Ways to servers that hear each other at these addresses.
-    pub(crate) async fn between(addresses: &[SocketAddr]) -> Self {
-        let mut links = Vec::new();
-        for _ in addresses {
-            let mut to = Vec::new();
-            for address in addresses {
-                to.push(Proxy::start(*address).await.unwrap());
+    /// Adds those from these places to servers that listen here.
+    pub(crate) async fn add(&mut self, from: Range<usize>, servers: &[SocketAddr; 3]) {
+        for from in from {
+            for (to, server) in servers.iter().enumerate() {
+                let proxy = Proxy::start_at(Self::address(from, to, *server), *server).await;
+                self.0.push((from, to, proxy.unwrap()));
             }
-            links.push(to);
         }
-        Self(links)
     }
 
-    /// Where one server finds another.
-    pub(crate) fn address(&self, from: usize, to: usize) -> SocketAddr {
-        self.0[from][to].address()
+    /// Where the way from one place to a server begins, which listens here. Each has a loopback address of its own, with the
+    /// server's port.
+    pub(crate) fn address(from: usize, to: usize, server: SocketAddr) -> SocketAddr {
+        let [from, to] = [from, to].map(|place| u8::try_from(place + 1).unwrap());
+        ([127, 0, from, to], server.port()).into()
     }
 
-    /// Nothing gets through between this server and the others, until it is healed; nobody is told.
-    pub(crate) fn isolate(&self, server: usize) {
-        for (from, links) in self.0.iter().enumerate() {
-            for (to, link) in links.iter().enumerate() {
-                if (from == server) != (to == server) {
-                    link.black_hole(Direction::Both);
-                }
+    /// Nothing gets through between these places and all others, until it is healed; nobody is told.
+    pub(crate) fn cut_off(&self, lone: &[usize]) {
+        for (from, to, proxy) in &self.0 {
+            if lone.contains(from) != lone.contains(to) {
+                proxy.black_hole(Direction::Both);
             }
         }
     }
 
     /// All gets through again, and what was held back too.
     pub(crate) async fn heal(&self) {
-        for link in self.0.iter().flatten() {
-            link.heal().await;
+        for (_, _, proxy) in &self.0 {
+            proxy.heal().await;
         }
     }
 }
