@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::{poll_fn, ready},
     sync::{
         Arc,
         atomic::{
@@ -10,7 +9,6 @@ use std::{
             Ordering::{AcqRel, Acquire, Release},
         },
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -19,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cqi_core::{
     Error, Result,
-    event::{Acker, Redelivery},
+    event::{Acker, Redelivery, settled},
 };
 use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
@@ -127,13 +125,12 @@ impl Acker for NatsAcker {
         let failed = |error: Error| error.with_operation("event_bus.ack");
         let hold = match self.claim(which) {
             Ok(hold) => hold,
-            Err(error) => return Box::pin(ready(Err(failed(error)))),
+            Err(error) => return settled(Err(failed(error))),
         };
-        // There is room nearly always: then it is sent at the call, and the box of what is done takes no memory.
+        // There is room nearly always: then it is sent at the call.
         let at_once = (!confirmed).then(|| self.send(hold, Bytes::new()).now_or_never());
         match at_once.flatten() {
-            Some(Ok(())) => Box::pin(poll_fn(|_| Poll::Ready(Ok(())))),
-            Some(Err(error)) => Box::pin(ready(Err(failed(error)))),
+            Some(sent) => settled(sent.map_err(failed)),
             None if confirmed => Box::pin(self.confirm(hold).map_err(failed)),
             None => Box::pin(self.send(hold, Bytes::new()).map_err(failed)),
         }

@@ -36,7 +36,7 @@ pub use self::{
     payload::{DomainEvent, Json, Payload},
     port::{
         Acker, Capabilities, Deliveries, Delivery, Durability, EventBus, Lease, Order, Redelivery, StartAt,
-        Subscription,
+        Subscription, settled,
     },
     router::Router,
     settle::{DeadLetter, header},

@@ -1,8 +1,15 @@
 //! The event bus port: what an adapter implements, and the contract the conformance suite checks.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{poll_fn, ready},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 
 use super::Event;
 use crate::{
@@ -173,7 +180,7 @@ pub enum Redelivery {
 /// [`Lease`].
 ///
 /// Used through [`Delivery`], which makes settling twice impossible, and through [`Lease`]; a method is called only when it
-/// is awaited there: an implementation may settle at the call.
+/// is awaited there: an implementation may settle at the call, see [`settled`].
 ///
 /// Every method is cancel-safe in the sense that the delivery is then either settled or comes back.
 #[async_trait]
@@ -196,6 +203,14 @@ pub trait Acker: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`Acker::ack`].
     async fn extend(&self, which: u64) -> Result<()>;
+}
+
+/// The answer of an [`Acker`] that has settled at the call. It takes no memory where that went well.
+pub fn settled<'a>(result: Result<()>) -> BoxFuture<'a, Result<()>> {
+    match result {
+        Ok(()) => Box::pin(poll_fn(|_| Poll::Ready(Ok(())))),
+        Err(error) => Box::pin(ready(Err(error))),
+    }
 }
 
 /// The hold on one delivery: who has it can settle it, or keep it.

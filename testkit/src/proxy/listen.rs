@@ -34,7 +34,9 @@ enum State {
 
 impl Listener {
     pub(super) fn new(address: SocketAddr) -> io::Result<Self> {
-        let state = State::Listening(hold(address)?.listen(1024)?);
+        let listener = hold(address)?.listen(1024)?;
+        let address = listener.local_addr()?;
+        let state = State::Listening(listener);
         Ok(Self { address, state })
     }
 

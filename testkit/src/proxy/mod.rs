@@ -49,7 +49,8 @@ pub enum Direction {
     Both,
 }
 
-/// A TCP proxy, on a free port of the loopback address unless told otherwise. Dropping it ends its tasks and closes its connections.
+/// A TCP proxy, on a free port of the loopback address unless told otherwise. Dropping it ends its tasks and closes its
+/// connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::{poll_fn, ready},
     sync::{
         Arc,
         atomic::{
@@ -10,14 +9,13 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
-    task::Poll,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use cqi_core::{
     Error, Result,
-    event::{Acker, Deliveries, Delivery, Redelivery},
+    event::{Acker, Deliveries, Delivery, Redelivery, settled},
 };
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
@@ -232,15 +230,10 @@ impl Acker for KafkaAcker {
         'a: 'b,
         Self: 'b,
     {
-        let acked = self.claim(which).and_then(|(claim, settled)| {
+        settled(self.claim(which).and_then(|(claim, settled)| {
             settled.store(true, Relaxed);
             self.group.ack(*claim)
-        });
-        match acked {
-            // Settled at the call: this box takes no memory.
-            Ok(()) => Box::pin(poll_fn(|_| Poll::Ready(Ok(())))),
-            Err(error) => Box::pin(ready(Err(error))),
-        }
+        }))
     }
 
     async fn nack(&self, which: u64, redelivery: Redelivery) -> Result<()> {

@@ -1,13 +1,6 @@
 //! A member of a group, and the handle that settles what it was given.
 
-use std::{
-    fmt,
-    future::{poll_fn, ready},
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -22,7 +15,7 @@ use super::{
 };
 use crate::{
     Result,
-    event::{Acker, Deliveries, Delivery, Redelivery},
+    event::{Acker, Deliveries, Delivery, Redelivery, settled},
 };
 
 /// One member.
@@ -126,11 +119,7 @@ impl Acker for MemoryAcker {
         'a: 'b,
         Self: 'b,
     {
-        match self.group.ack(lease) {
-            // Settled at the call: this box takes no memory.
-            Ok(()) => Box::pin(poll_fn(|_| Poll::Ready(Ok(())))),
-            Err(error) => Box::pin(ready(Err(error))),
-        }
+        settled(self.group.ack(lease))
     }
 
     async fn nack(&self, lease: u64, redelivery: Redelivery) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Three servers that need each other.
 
-use std::{net::SocketAddr, ops::Range, thread};
+use std::{net::SocketAddr, thread};
 
 use cqi_testkit::{
     fixture::{self, Kind, Options, Server},
@@ -29,33 +29,33 @@ pub(crate) fn start_three(kind: Kind, options: impl Fn(usize) -> Options) -> Opt
         .ok()
 }
 
-/// The ways to servers, each from one other place, so that a cluster can be cut in two. Servers are 0, 1 and 2, other
-/// numbers are clients.
-#[derive(Default)]
+/// The ways from each server to each, so that a cluster can be cut in two.
 pub(crate) struct Links(Vec<(usize, usize, Proxy)>);
 
 impl Links {
-    /// Adds those from these places to servers that listen here.
-    pub(crate) async fn add(&mut self, from: Range<usize>, servers: &[SocketAddr; 3]) {
-        for from in from {
+    /// Those between servers that listen here.
+    pub(crate) async fn between(servers: &[SocketAddr; 3]) -> Self {
+        let mut links = Vec::new();
+        for from in 0..3 {
             for (to, server) in servers.iter().enumerate() {
                 let proxy = Proxy::start_at(Self::address(from, to, *server), *server).await;
-                self.0.push((from, to, proxy.unwrap()));
+                links.push((from, to, proxy.unwrap()));
             }
         }
+        Self(links)
     }
 
-    /// Where the way from one place to a server begins, which listens here. Each has a loopback address of its own, with the
+    /// Where the way from one server to another begins, which listens here. Each has a loopback address of its own, with the
     /// server's port.
     pub(crate) fn address(from: usize, to: usize, server: SocketAddr) -> SocketAddr {
         let [from, to] = [from, to].map(|place| u8::try_from(place + 1).unwrap());
         ([127, 0, from, to], server.port()).into()
     }
 
-    /// Nothing gets through between these places and all others, until it is healed; nobody is told.
-    pub(crate) fn cut_off(&self, lone: &[usize]) {
+    /// Nothing gets through between this server and the others, until it is healed; nobody is told.
+    pub(crate) fn cut_off(&self, lone: usize) {
         for (from, to, proxy) in &self.0 {
-            if lone.contains(from) != lone.contains(to) {
+            if (*from == lone) != (*to == lone) {
                 proxy.black_hole(Direction::Both);
             }
         }

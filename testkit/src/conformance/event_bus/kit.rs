@@ -227,26 +227,27 @@ impl Reader {
     }
 }
 
-/// Lets members read until `seen` is `wanted`, then stops them. Fails if a member does, or if `seen` stays as it is for
-/// longer than `limit`.
+/// Lets members read until `seen` is `wanted`, and for the quiet time after that, in which what comes too often comes; then
+/// stops them. Fails if a member does, or if nobody tells of more for the limit.
 pub(super) async fn until(
     members: &mut JoinSet<Outcome>,
     mut seen: watch::Receiver<usize>,
     wanted: usize,
-    limit: Duration,
+    profile: Profile,
 ) -> Outcome {
     loop {
         let now = *seen.borrow_and_update();
-        if now >= wanted {
-            members.shutdown().await;
-            return Ok(());
-        }
+        let enough = now >= wanted;
+        let limit = if enough { profile.quiet } else { profile.limit };
         tokio::select! {
             Some(ended) = members.join_next() => ended??,
-            changed = timeout(limit, seen.changed()) => {
-                if !matches!(changed, Ok(Ok(()))) {
-                    return Err(Failure::new(format!("{now} of {wanted} came, then nothing for {limit:?}")));
+            changed = timeout(limit, seen.changed()) => match changed {
+                Ok(Ok(())) => {}
+                _ if enough => {
+                    members.shutdown().await;
+                    return Ok(());
                 }
+                _ => return Err(Failure::new(format!("{now} of {wanted} came, then nothing for {limit:?}"))),
             }
         }
     }

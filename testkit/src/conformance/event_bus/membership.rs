@@ -105,7 +105,8 @@ pub async fn members_come_and_go_during_flow<H: EventBusHarness>(h: &H) -> Outco
                 let mut reader = scene.join_as(scene.short_subscription()).await?;
                 for _ in 0..(20 + member * 7) {
                     flow.settle(reader.some(BATCH, scene.profile.step).await?).await?;
-                    progress.send_replace(lock(&flow.seen).len());
+                    let all = lock(&flow.seen).len();
+                    progress.send_if_modified(|seen| all > std::mem::replace(seen, all.max(*seen)));
                 }
                 match (round + member) % 3 {
                     0 => reader.deliveries.close().await?,
@@ -116,7 +117,7 @@ pub async fn members_come_and_go_during_flow<H: EventBusHarness>(h: &H) -> Outco
             Ok(())
         });
     }
-    until(&mut tasks, seen, events, scene.profile.limit).await?;
+    until(&mut tasks, seen, events, scene.profile).await?;
     // Until nothing is left, for longer than the ack deadline.
     let mut last = scene.join_as(scene.short_subscription()).await?;
     let silence = scene.profile.quiet.max(scene.profile.step * 2);

@@ -29,7 +29,8 @@ pub async fn order_holds_per_key_under_many_members<H: EventBusHarness>(h: &H) -
     let (progress, seen) = watch::channel(0);
     let mut members = JoinSet::new();
     for _ in 0..scene.profile.count(10, 5) {
-        members.spawn(read_into(scene.join().await?, Arc::clone(&log), progress.clone()));
+        let (reader, log, progress) = (scene.join().await?, Arc::clone(&log), progress.clone());
+        members.spawn(read_into(reader, log, progress, scene.profile.limit));
     }
     for n in 0..each {
         let batch = (0..keys)
@@ -39,7 +40,7 @@ pub async fn order_holds_per_key_under_many_members<H: EventBusHarness>(h: &H) -
             result?;
         }
     }
-    until(&mut members, seen, keys * each, scene.profile.limit).await?;
+    until(&mut members, seen, keys * each, scene.profile).await?;
     let log = log.lock().unwrap_or_else(PoisonError::into_inner);
     ensure_eq!(log.len(), keys, "keys seen");
     for (key, numbers) in log.iter() {
@@ -51,9 +52,9 @@ pub async fn order_holds_per_key_under_many_members<H: EventBusHarness>(h: &H) -
 }
 
 /// Notes first deliveries, and acknowledges all, until it is stopped.
-async fn read_into(mut reader: Reader, log: Log, progress: watch::Sender<usize>) -> Outcome {
+async fn read_into(mut reader: Reader, log: Log, progress: watch::Sender<usize>, limit: Duration) -> Outcome {
     loop {
-        for delivery in reader.some(8, Duration::from_secs(60)).await? {
+        for delivery in reader.some(8, limit).await? {
             if delivery.attempt() == 1 {
                 let key = delivery.event().key().unwrap_or_default().to_owned();
                 let number = number(delivery.event())?;
