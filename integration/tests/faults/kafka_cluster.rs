@@ -67,17 +67,23 @@ fn options(n: usize, voters: &[SocketAddr]) -> Options {
         format!("node.id={}", n + 1),
         format!("controller.quorum.voters={}", quorum.join(",")),
         format!("listeners=PLAINTEXT://{{address}},CONTROLLER://{}", voters[n]),
-        "default.replication.factor=3".into(),
-        "min.insync.replicas=2".into(),
-        "offsets.topic.replication.factor=3".into(),
     ];
-    lines
-        .into_iter()
-        .fold(Options::new().argument("-Xmx256m"), Options::line)
+    lines.into_iter().fold(of_three(), Options::line)
 }
 
-/// Asks with a client of its own.
-fn leader(brokers: &str, topic: &Topic) -> Result<usize, String> {
+/// Those of each of three brokers that keep every event on each of them, and acknowledge what two have.
+pub(crate) fn of_three() -> Options {
+    Options::new()
+        .argument("-Xmx256m")
+        .line("default.replication.factor=3")
+        .line("min.insync.replicas=2")
+        .line("offsets.topic.replication.factor=3")
+}
+
+/// Who leads the topic's first partition, if all three have all of every partition. Asks with a client of its own.
+///
+/// Blocks.
+pub(crate) fn leader(brokers: &str, topic: &Topic) -> Result<usize, String> {
     let client: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .create()

@@ -18,6 +18,7 @@ mod failover;
 mod harness;
 mod kafka;
 mod kafka_cluster;
+mod kafka_cut;
 mod liars;
 mod nats_cluster;
 mod quickstart;

@@ -200,7 +200,7 @@ async fn f_bus_19_nats_cluster_loses_its_leader_and_then_its_majority() {
 async fn f_bus_19_nats_cluster_is_cut_in_two() {
     let _alone = heavy().await;
     let addresses = three_addresses();
-    let links = Links::between(&addresses).await;
+    let links = Links::default().and(0..3, &addresses).await;
     let route = |from, to| Links::address(from, to, addresses[to]);
     let Some(cluster) = block_in_place(|| Cluster::start(addresses, route)) else {
         return;
@@ -226,7 +226,7 @@ async fn f_bus_19_nats_cluster_is_cut_in_two() {
     };
     let publishers = load.start(&most, &topic, &log);
     log.acked(load.events / 4).await;
-    links.cut_off(number(&leader));
+    links.cut_off(&[number(&leader)]);
     let (cut, alone) = (Instant::now(), Arc::new(Log::default()));
     let refused = few().start(&lone, &topic, &alone);
     let late = Load {

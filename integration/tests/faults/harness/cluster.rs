@@ -1,6 +1,6 @@
 //! Three servers that need each other.
 
-use std::{net::SocketAddr, thread};
+use std::{net::SocketAddr, ops::Range, thread};
 
 use cqi_testkit::{
     fixture::{self, Kind, Options, Server},
@@ -29,33 +29,35 @@ pub(crate) fn start_three(kind: Kind, options: impl Fn(usize) -> Options) -> Opt
         .ok()
 }
 
-/// The ways from each server to each, so that a cluster can be cut in two.
+/// The ways from places to servers, so that what is at some of the places can be cut off from all else.
+///
+/// The places 0, 1 and 2 are the servers' own, others may be clients'.
+#[derive(Default)]
 pub(crate) struct Links(Vec<(usize, usize, Proxy)>);
 
 impl Links {
-    /// Those between servers that listen here.
-    pub(crate) async fn between(servers: &[SocketAddr; 3]) -> Self {
-        let mut links = Vec::new();
-        for from in 0..3 {
+    /// With the ways from each of these places to servers that listen here.
+    pub(crate) async fn and(mut self, places: Range<usize>, servers: &[SocketAddr; 3]) -> Self {
+        for from in places {
             for (to, server) in servers.iter().enumerate() {
                 let proxy = Proxy::start_at(Self::address(from, to, *server), *server).await;
-                links.push((from, to, proxy.unwrap()));
+                self.0.push((from, to, proxy.unwrap()));
             }
         }
-        Self(links)
+        self
     }
 
-    /// Where the way from one server to another begins, which listens here. Each has a loopback address of its own, with the
+    /// Where the way from one place to a server begins, which listens here. Each has a loopback address of its own, with the
     /// server's port.
     pub(crate) fn address(from: usize, to: usize, server: SocketAddr) -> SocketAddr {
         let [from, to] = [from, to].map(|place| u8::try_from(place + 1).unwrap());
         ([127, 0, from, to], server.port()).into()
     }
 
-    /// Nothing gets through between this server and the others, until it is healed; nobody is told.
-    pub(crate) fn cut_off(&self, lone: usize) {
+    /// Nothing gets through between these places and all others, until it is healed; nobody is told.
+    pub(crate) fn cut_off(&self, places: &[usize]) {
         for (from, to, proxy) in &self.0 {
-            if (*from == lone) != (*to == lone) {
+            if places.contains(from) != places.contains(to) {
                 proxy.black_hole(Direction::Both);
             }
         }
