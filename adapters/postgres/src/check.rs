@@ -9,10 +9,14 @@ pub(crate) fn split(text: &str) -> Result<Vec<&str>> {
     }
     let bytes = text.as_bytes();
     let (mut found, mut start, mut at, mut empty) = (Vec::new(), 0, 0, true);
+    let mut body = Body::default();
     while let Some(&byte) = bytes.get(at) {
         let next = skip(text, at);
         let comment = (byte == b'-' || byte == b'/') && next > at + 1;
-        if byte == b';' {
+        if is_word(byte) && (at == 0 || !is_word(bytes[at - 1])) {
+            body.word(&text[at..]);
+        }
+        if byte == b';' && body.depth == 0 {
             if !empty {
                 found.push(&text[start..at]);
             }
@@ -32,6 +36,28 @@ pub(crate) fn split(text: &str) -> Result<Vec<&str>> {
         return Err(Error::invalid_input("the statement is empty"));
     }
     Ok(found)
+}
+
+/// The body of a function that is written as statements, `BEGIN ATOMIC …; END`.
+#[derive(Default)]
+struct Body {
+    /// How many words `END` are to come.
+    depth: usize,
+    after_begin: bool,
+}
+
+impl Body {
+    /// Takes the word at the beginning of `text`.
+    fn word(&mut self, text: &str) {
+        let word = words(text).next();
+        if self.depth > 0 {
+            self.depth += usize::from(is_one_of(word, &["CASE"]));
+            self.depth -= usize::from(is_one_of(word, &["END"]));
+        } else if self.after_begin && is_one_of(word, &["ATOMIC"]) {
+            self.depth = 1;
+        }
+        self.after_begin = is_one_of(word, &["BEGIN"]);
+    }
 }
 
 /// Where what begins at `at` ends: a quote or comment as a whole, else one byte.
@@ -142,8 +168,25 @@ pub(crate) fn changes_session(statement: &str) -> bool {
         "LOAD",
         "DECLARE",
     ];
+    let has = |word: &str| words(statement).any(|one| one.eq_ignore_ascii_case(word));
     let mut words = words(statement);
-    is_one_of(words.next(), &WORDS) && !is_one_of(words.next(), &["LOCAL", "TRANSACTION", "CONSTRAINTS"])
+    match words.next() {
+        first if is_one_of(first, &WORDS) => {
+            !is_one_of(words.next(), &["LOCAL", "TRANSACTION", "CONSTRAINTS"])
+        }
+        // A table of the session, unless it ends with the transaction (`ON COMMIT DROP`).
+        first if is_one_of(first, &["CREATE"]) => {
+            let kind = words.find(|word| !is_one_of(Some(word), &["OR", "REPLACE", "GLOBAL", "LOCAL"]));
+            is_one_of(kind, &["TEMP", "TEMPORARY"]) && !has("DROP")
+        }
+        // The third argument says whether it is for the transaction only.
+        _ => has("set_config") && (has("false") || !has("true")),
+    }
+}
+
+/// Whether a statement may commit within, so that part of it stays when it fails.
+pub(crate) fn commits(statement: &str) -> bool {
+    is_one_of(words(statement).next(), &["CALL", "DO"])
 }
 
 /// Whether a statement changes tables, so that prepared statements may have become stale.
@@ -186,6 +229,14 @@ mod tests {
                 vec!["DO $x$ a; $$; $x$", "SELECT 2"],
             ),
             ("SELECT $1;$2", vec!["SELECT $1", "$2"]),
+            (
+                "CREATE FUNCTION f() BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; SELECT 3; END; SELECT 4",
+                vec![
+                    "CREATE FUNCTION f() BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; SELECT 3; END",
+                    "SELECT 4",
+                ],
+            ),
+            ("SELECT x.atomic; SELECT 2", vec!["SELECT x.atomic", "SELECT 2"]),
             ("SELECT 'open;", vec!["SELECT 'open;"]),
             ("SELECT 1 - 2; SELECT 4 / 2", vec!["SELECT 1 - 2", "SELECT 4 / 2"]),
         ] {
@@ -219,6 +270,14 @@ mod tests {
     #[test]
     fn statements_are_sorted_by_their_words() {
         assert!(changes_session("SET search_path = x") && !changes_session("SET LOCAL a = 1"));
+        assert!(
+            changes_session("create temp table a (b int)") && !changes_session("CREATE TABLE temp (b int)")
+        );
+        assert!(!changes_session("CREATE TEMP TABLE a (b int) ON COMMIT DROP"));
+        assert!(changes_session("SELECT set_config('a.b', $1, false)"));
+        assert!(changes_session("SELECT set_config('a.b', $1, $2)"));
+        assert!(!changes_session("SELECT pg_catalog.set_config('a.b', $1, true)"));
+        assert!(commits("call p(1)") && commits("DO $$ x $$") && !commits("SELECT 1"));
         assert!(changes_schema("alter table a") && !changes_schema("SELECT 1"));
         assert!(changes_rows("with a as (delete from b) select 1") && !changes_rows("SELECT 1"));
     }

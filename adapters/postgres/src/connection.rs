@@ -28,6 +28,13 @@ const REPEATS: u32 = 3;
 /// server can.
 const LOOK_FOR_CLIENT: &str = "SET client_connection_check_interval = 1000";
 
+async fn look_for_client(raw: &mut PgConnection) -> sqlx::Result<()> {
+    match raw.execute(LOOK_FOR_CLIENT).await {
+        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether the server ends statements after this time, as it was told when the connection was opened (F-DB-11).
 async fn has_timeout(raw: &mut PgConnection, limit: Duration) -> sqlx::Result<bool> {
     let millis = limit.as_millis();
@@ -87,11 +94,7 @@ impl Connection {
     ) -> Result<Self> {
         let opened = async {
             let mut raw = options.connect().await?;
-            if let Err(error) = raw.execute(LOOK_FOR_CLIENT).await
-                && !matches!(error, sqlx::Error::Database(_))
-            {
-                return Err(error);
-            }
+            look_for_client(&mut raw).await?;
             let limited = has_timeout(&mut raw, statement_timeout).await?;
             Ok((raw, limited))
         };
@@ -189,7 +192,7 @@ impl Connection {
                 // that are changed again in the meantime are allowed for.
                 Err(Fault {
                     fate: Fate::Stale, ..
-                }) if phase == Phase::Autocommit && repeats < REPEATS => {
+                }) if phase == Phase::Autocommit && !prepared.traits.commits && repeats < REPEATS => {
                     repeats += 1;
                     self.forget().await?;
                     // Tells the other connections.
@@ -243,7 +246,13 @@ impl Connection {
                 },
                 Ok(Some(Either::Right(_))) => {}
                 Ok(None) => break,
-                Err(error) => return Err(classify(error, phase, !values.is_empty())),
+                Err(error) => {
+                    let mut fault = classify(error, phase, !values.is_empty());
+                    if phase == Phase::Autocommit && prepared.traits.commits {
+                        fault.error = fault.error.maybe_applied();
+                    }
+                    return Err(fault);
+                }
             }
         }
         if !prepared.traits.changes_rows {
@@ -301,7 +310,8 @@ impl Connection {
         self.busy = true;
         let result = self.raw.execute(text).await;
         self.busy = false;
-        let result = result.map(drop).map_err(|error| classify(error, phase, false));
+        // What is deferred to the end of a transaction may tell of values that its statements had.
+        let result = result.map(drop).map_err(|error| classify(error, phase, true));
         self.note(&result);
         result
     }
@@ -359,12 +369,26 @@ impl Connection {
     pub(crate) async fn repair(&mut self) -> Result<(), Fault> {
         // The server warns of a ROLLBACK without a transaction, which is the usual case here.
         const QUIETLY: &str = "SET LOCAL client_min_messages = error; ROLLBACK";
-        let quiet = self.handled && !self.in_transaction;
-        self.handled = false;
-        if quiet && self.end(QUIETLY, Phase::Prepare).await.is_ok() {
-            return Ok(());
+        let handled = std::mem::take(&mut self.handled);
+        let quiet = handled && !self.in_transaction;
+        if !quiet || self.end(QUIETLY, Phase::Prepare).await.is_err() {
+            self.end("ROLLBACK", Phase::Prepare).await?;
         }
-        self.end("ROLLBACK", Phase::Prepare).await
+        if handled {
+            self.renew().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the session as it was when it was opened.
+    async fn renew(&mut self) -> Result<(), Fault> {
+        self.forget().await?;
+        self.control("DISCARD ALL", Phase::Prepare).await?;
+        let looks = look_for_client(&mut self.raw).await;
+        looks.map_err(|error| classify(error, Phase::Prepare, true))?;
+        // A COPY that was cut off leaves an answer behind, and the driver takes each for the one to what it asks next. Here
+        // it wants a row, which those before have not.
+        self.check(false).await
     }
 
     /// Closes it in order.

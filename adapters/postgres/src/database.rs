@@ -31,8 +31,9 @@ use crate::{
 /// after a second without use, or after any connection broke, it is asked first. A future that is dropped while its
 /// statement runs closes the connection, which makes the server stop within about a second; a transaction that is
 /// dropped between statements is rolled back in the background and its connection kept. What a statement sets for the
-/// session (`SET`, `LISTEN`, …) ends with the transaction it stands in, or at once, with the connection. Session-level
-/// advisory locks (`pg_advisory_lock`) would stay with a connection somebody else gets: use `pg_advisory_xact_lock`.
+/// session (`SET`, `LISTEN`, `set_config`, a temporary table, …) ends with the transaction it stands in, or at once, with the
+/// connection. Session-level advisory locks (`pg_advisory_lock`), and what functions set, would stay with a connection
+/// somebody else gets: use `pg_advisory_xact_lock`, and `SET` or `set_config` in a statement of their own.
 ///
 /// # Changed tables
 /// A prepared statement whose columns changed (`SELECT *` after `ALTER TABLE`) is prepared anew and repeated; inside a
@@ -84,8 +85,8 @@ impl PostgresDatabase {
     }
 
     /// A connection of the pool in the driver's form, for what the port does not have: checked queries, `COPY`, rows as a
-    /// stream. Give it back by dropping it; it is then cleaned up in the background, and a transaction left open is rolled
-    /// back.
+    /// stream. Give it back by dropping it; in the background a transaction left open is then rolled back, and all that was
+    /// made for the session discarded: settings, prepared statements, temporary tables, locks.
     ///
     /// # Errors
     /// As any statement's when no connection can be had.

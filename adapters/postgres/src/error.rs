@@ -72,6 +72,13 @@ pub(crate) fn classify(error: sqlx::Error, phase: Phase, has_parameters: bool) -
             let error = Error::invalid_input("the connection's options are wrong");
             lost(error.with_source(io::Error::other(why.to_string())), phase)
         }
+        // Also of a type of a kind that the driver does not know, when it prepares a statement.
+        sqlx::Error::ColumnDecode { .. } => Fault {
+            error: Error::permanent("a type in it cannot be read; select it cast to text")
+                .with_code(Code::Undecodable),
+            fate: Fate::Keep,
+            sent: true,
+        },
         // Everything else comes from parts of the driver that are not used here.
         _ => lost(Error::permanent("the driver failed"), phase),
     }

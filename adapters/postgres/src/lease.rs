@@ -53,13 +53,22 @@ impl Lease {
                 connection.refresh(generation, self.pool.options.require_writable),
             )
             .await;
-            match refreshed.unwrap_or_else(|_| Err(timed_out(limit, Phase::Connect))) {
-                Ok(()) => {
+            match refreshed {
+                Ok(Ok(())) => {
                     self.connection = Some(connection);
                     return Ok(());
                 }
-                Err(fault) => {
+                Ok(Err(fault)) => {
                     tracing::debug!(error = %fault.error.chain(), "a PostgreSQL connection was discarded")
+                }
+                Err(_) => {
+                    // The others may be as silent, and there is no time to ask each.
+                    drop(self.pool.take_idle());
+                    tracing::debug!(
+                        ?limit,
+                        "idle PostgreSQL connections do not answer, and were discarded"
+                    );
+                    break;
                 }
             }
         }

@@ -173,7 +173,7 @@ impl Pool {
         let ended = timeout(limit, async {
             // An error: closed before.
             if let Ok(_all) = self.slots.acquire_many(self.options.max_connections).await {
-                let idle = std::mem::take(&mut *self.lock());
+                let idle = self.take_idle();
                 futures::future::join_all(idle.into_iter().map(Connection::close)).await;
             }
         });
@@ -189,6 +189,11 @@ impl Pool {
     /// Idle connections are checked before their next use.
     pub(crate) fn suspect_all(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes out all idle connections.
+    pub(crate) fn take_idle(&self) -> Vec<Connection> {
+        std::mem::take(&mut *self.lock())
     }
 
     pub(crate) fn pop(&self) -> Option<Connection> {

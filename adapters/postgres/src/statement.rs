@@ -30,6 +30,8 @@ pub(crate) struct Traits {
     pub(crate) changes_rows: bool,
     pub(crate) changes_schema: bool,
     pub(crate) changes_session: bool,
+    /// It may commit within, and fail after that.
+    pub(crate) commits: bool,
 }
 
 impl Traits {
@@ -45,6 +47,7 @@ impl Traits {
             changes_rows: any(check::changes_rows),
             changes_schema: any(check::changes_schema),
             changes_session: any(check::changes_session),
+            commits: any(check::commits),
         })
     }
 }

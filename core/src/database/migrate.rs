@@ -171,10 +171,11 @@ impl Migrations {
         {
             return Err(refused(format!("migration {} has no down-SQL", label(lacking))));
         }
-        for _ in 0..steps {
-            self.step(database, Direction::Down).await?;
+        let mut count = 0;
+        while count < steps && self.step(database, Direction::Down).await? {
+            count += 1;
         }
-        Ok(steps)
+        Ok(count)
     }
 
     /// Every migration and when it was applied.
@@ -182,10 +183,10 @@ impl Migrations {
     /// # Errors
     /// As [`Migrations::apply`], when what is applied does not fit this list.
     pub async fn status(&self, database: &dyn Database) -> Result<Vec<MigrationStatus>> {
-        match database.execute(sql(TABLE)).await {
+        match make_table(database, database.dialect()).await {
             // Made by somebody else in this moment.
             Err(error) if error.code() == Some(Code::AlreadyExists) => {}
-            other => drop(other?),
+            other => other?,
         }
         let applied = self.applied(database).await?;
         Ok(self
@@ -231,7 +232,8 @@ impl Migrations {
             let locked = tx.execute(sql(LOCK)).await;
             locked.map_err(|error| error.wrap("waiting for another process that migrates"))?;
         }
-        tx.execute(sql(TABLE)).await.map_err(|error| match error.code() {
+        let made = make_table(tx, dialect).await;
+        made.map_err(|error| match error.code() {
             // Made by `status` of another process in this moment; the next attempt finds it.
             Some(Code::AlreadyExists) => error_of_a_race(error),
             _ => error,
@@ -299,6 +301,24 @@ impl Migrations {
         }
         Ok(times)
     }
+}
+
+/// Makes the table of what is applied, unless it is there.
+async fn make_table(on: &dyn Executor, dialect: Dialect) -> Result<()> {
+    if dialect == Dialect::Postgres {
+        // A table is made in the first schema of the search path, but found in any: a schema that is made later, with the
+        // user's name, must not get a second one.
+        let found = on
+            .query(sql("SELECT to_regclass('cqi_migrations') IS NOT NULL AS found"))
+            .await?;
+        if found
+            .first()
+            .is_some_and(|row| matches!(row.get("found"), Ok(true)))
+        {
+            return Ok(());
+        }
+    }
+    on.execute(sql(TABLE)).await.map(drop)
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -72,6 +72,33 @@ fn f_db_07_the_deadline_holds_in_a_black_hole() {
     });
 }
 
+/// However many idle connections have gone silent, a call that finds them gets through to a server that works.
+#[test]
+fn f_db_07_many_silent_idle_connections_cost_one_wait() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let (proxy, options) = behind_proxy(PostgresOptions {
+            max_connections: 8,
+            connection_timeout: Duration::from_secs(2),
+            ..options
+        })
+        .await;
+        let db = connect(&options).await;
+        pool_is_clean(&db, 8).await;
+        // Each is asked from now on, before it is used.
+        db.execute(sql("DROP TABLE IF EXISTS t")).await.unwrap();
+        proxy.black_hole_old(Direction::Both);
+        let start = Instant::now();
+        assert!(one::<bool>(&db, "SELECT true").await);
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "took {:?}",
+            start.elapsed()
+        );
+        pool_is_clean(&db, 8).await;
+    });
+}
+
 /// A connection that broke while it was idle is found out before it is used; in the first second after its use the
 /// statement that meets it fails, and takes the others with it.
 #[test]

@@ -27,6 +27,30 @@ fn migrations() -> Migrations {
     .unwrap()
 }
 
+/// What is applied is found also when a schema appears that comes first in the search path.
+#[test]
+fn s_10_a_schema_with_the_users_name_does_not_begin_migrations_anew() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&options).await;
+        let step = |version, up: String| Migration {
+            version,
+            name: format!("step{version}"),
+            up,
+            down: None,
+        };
+        let migrations = Migrations::new([
+            step(1, format!("CREATE SCHEMA {}", options.user)),
+            step(2, "CREATE TABLE a (n BIGINT)".to_owned()),
+        ])
+        .unwrap();
+        assert_eq!(migrations.apply(&db).await.unwrap(), 2);
+        assert_eq!(migrations.apply(&db).await.unwrap(), 0);
+        let status = migrations.status(&db).await.unwrap();
+        assert!(status.iter().all(|status| status.applied_at.is_some()));
+    });
+}
+
 #[test]
 fn f_db_10_five_that_start_at_once_migrate_once() {
     let Some(options) = shared() else { return };

@@ -8,6 +8,7 @@ use std::{
 
 use cqi_core::database::{Database, Executor, TxOptions, sql};
 use cqi_postgres::PostgresOptions;
+use futures::FutureExt as _;
 
 use crate::support::{connect, one, run, shared};
 
@@ -114,6 +115,75 @@ fn a_raw_connection_comes_back_clean() {
             before,
             "the connection was kept"
         );
+    });
+}
+
+/// A COPY that is cut off leaves an answer unread, of which the driver does not know.
+#[test]
+fn a_raw_connection_with_a_copy_that_was_cut_off_gives_nobody_foreign_answers() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&PostgresOptions {
+            max_connections: 1,
+            ..options
+        })
+        .await;
+        db.execute(sql("CREATE TABLE t (id BIGINT)")).await.unwrap();
+        for finishes in [false, true] {
+            assert_eq!(one::<i64>(&db, "SELECT CAST(7 AS BIGINT)").await, 7);
+            let mut raw = db.acquire().await.unwrap();
+            let mut copy = raw.get().unwrap().copy_in_raw("COPY t FROM STDIN").await.unwrap();
+            copy.send(&b"1\n"[..]).await.unwrap();
+            if finishes {
+                let cancelled = copy.finish().now_or_never();
+                assert!(cancelled.is_none(), "the answer cannot be there yet");
+            } else {
+                drop(copy);
+            }
+            drop(raw);
+            for _ in 0..3 {
+                assert_eq!(one::<i64>(&db, "SELECT CAST(7 AS BIGINT)").await, 7);
+                assert_eq!(one::<i64>(&db, "SELECT CAST(8 AS BIGINT)").await, 8);
+            }
+        }
+    });
+}
+
+/// What the driver's own connection was told for the session ends with the loan too.
+#[test]
+fn settings_of_a_raw_connection_end_with_the_loan() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&PostgresOptions {
+            max_connections: 1,
+            ..options
+        })
+        .await;
+        let before: i64 = one(&db, "SELECT pg_backend_pid()").await;
+        let mut raw = db.acquire().await.unwrap();
+        let text = "SET statement_timeout = 0; SET search_path = pg_catalog; CREATE TEMP TABLE mine (id INT);
+            SELECT pg_advisory_lock(7); LISTEN here";
+        let connection = raw.get().unwrap();
+        sqlx::raw_sql(text).execute(connection).await.unwrap();
+        drop(raw);
+        for (expected, setting) in [
+            ("30s", "SELECT current_setting('statement_timeout')"),
+            ("UTC", "SELECT current_setting('TimeZone')"),
+            ("1s", "SELECT current_setting('client_connection_check_interval')"),
+            ("\"$user\", public", "SELECT current_setting('search_path')"),
+            (
+                "none",
+                "SELECT COALESCE(CAST(to_regclass('mine') AS TEXT), 'none')",
+            ),
+            (
+                "0",
+                "SELECT CAST(count(*) AS TEXT) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            ),
+            ("0", "SELECT CAST(count(*) AS TEXT) FROM pg_listening_channels()"),
+        ] {
+            assert_eq!(one::<String>(&db, setting).await, expected, "{setting}");
+        }
+        assert_eq!(one::<i64>(&db, "SELECT pg_backend_pid()").await, before);
     });
 }
 

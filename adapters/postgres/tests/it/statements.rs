@@ -243,3 +243,83 @@ fn several_statements_go_in_one_text_and_leave_no_transaction() {
         pool_is_clean(&db, 1).await;
     });
 }
+
+/// A procedure may commit and fail after that: then nobody may take it for undone, and it is not repeated.
+#[test]
+fn a_procedure_that_commits_and_fails_may_have_taken_effect() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&options).await;
+        db.execute(sql("CREATE TABLE t (id BIGINT)")).await.unwrap();
+        let body = "BEGIN INSERT INTO t VALUES (1); COMMIT; RAISE 'late' USING ERRCODE = '40P01'; END";
+        let procedure = format!("CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ {body} $$");
+        db.execute(sql(procedure)).await.unwrap();
+        for text in ["CALL p()".to_owned(), format!("DO $$ {body} $$")] {
+            let error = db.execute(sql(text)).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.may_have_applied()),
+                (Kind::Temporary, true),
+                "{error}"
+            );
+        }
+        assert_eq!(one::<i64>(&db, "SELECT count(*) FROM t").await, 2);
+    });
+}
+
+/// What is deferred to the commit may tell of values that were bound before.
+#[test]
+fn s_01_an_error_of_a_commit_shows_no_values() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&options).await;
+        let make = "CREATE TABLE t (name TEXT);
+            CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no %', NEW.name; END $$;
+            CREATE CONSTRAINT TRIGGER c AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION f()";
+        db.execute(sql(make)).await.unwrap();
+        let tx = db.begin(TxOptions::default()).await.unwrap();
+        let insert = sql("INSERT INTO t VALUES ($1)").bind("canary");
+        tx.execute(insert).await.unwrap();
+        let error = tx.commit().await.unwrap_err();
+        assert!(
+            !format!("{} {error:?}", error.chain()).contains("canary"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_function_written_as_statements_is_one() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&options).await;
+        let function =
+            "CREATE FUNCTION f() RETURNS BIGINT BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 2 END; END";
+        db.execute(sql(function)).await.unwrap();
+        assert_eq!(one::<i64>(&db, "SELECT f()").await, 2);
+    });
+}
+
+/// The driver cannot prepare a statement with such a column; its connection is as good as before.
+#[test]
+fn a_type_the_driver_does_not_know_is_told_with_the_remedy() {
+    let Some(options) = shared() else { return };
+    run(async {
+        let db = connect(&PostgresOptions {
+            max_connections: 1,
+            ..options
+        })
+        .await;
+        let before: i64 = one(&db, "SELECT pg_backend_pid()").await;
+        for _ in 0..2 {
+            let error = db
+                .query(sql("SELECT '{[1,2)}'::int4multirange"))
+                .await
+                .unwrap_err();
+            assert_eq!(error.code(), Some(Code::Undecodable), "{error}");
+            assert!(error.to_string().contains("cast to text"), "{error}");
+        }
+        let text: String = one(&db, "SELECT '{[1,2)}'::int4multirange::text").await;
+        assert_eq!(text, "{[1,2)}");
+        assert_eq!(one::<i64>(&db, "SELECT pg_backend_pid()").await, before);
+    });
+}
