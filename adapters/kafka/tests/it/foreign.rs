@@ -142,3 +142,43 @@ async fn records_without_an_envelope_are_events_all_the_same() {
     );
     bus.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_every_compression_are_read() {
+    let Some(server) = fixture::require(Kind::Kafka) else {
+        return;
+    };
+    let bus = KafkaBus::connect(options(server)).await.unwrap();
+    let topic = topic_name(&unique("topic")).unwrap();
+    let group = Group::parse(&unique("group")).unwrap();
+    let subscription = Subscription::new(topic.clone(), group).with_start_at(StartAt::Oldest);
+    let mut deliveries = bus.subscribe(subscription).await.unwrap();
+    let payload = "x".repeat(1000); // it is sent plain unless that makes it smaller
+    let mut codecs = vec!["gzip", "snappy", "lz4"];
+    if cfg!(feature = "zstd") {
+        codecs.push("zstd");
+    }
+    for codec in codecs {
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", server.address().to_string())
+            .set("compression.codec", codec)
+            .create()
+            .unwrap();
+        let record = FutureRecord::to(topic.as_str()).key(codec).payload(&payload);
+        producer.send(record, Duration::from_secs(20)).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                let batch = deliveries.next(8).await.unwrap().unwrap();
+                if let Some(delivery) = batch.into_iter().next() {
+                    break delivery;
+                }
+            }
+        });
+        let delivery = read.await.unwrap_or_else(|_| panic!("{codec} is not read"));
+        assert_eq!(delivery.event().key(), Some(codec));
+        assert_eq!(delivery.event().payload(), &payload);
+        delivery.ack().await.unwrap();
+    }
+    deliveries.close().await.unwrap();
+    bus.close().await.unwrap();
+}
