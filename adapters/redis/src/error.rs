@@ -44,7 +44,7 @@ pub(crate) enum Damage {
 }
 
 pub(crate) fn damage(error: &RedisError) -> Damage {
-    match error.code() {
+    match answer(error).map(|(code, _)| code) {
         Some("READONLY" | "LOADING" | "MASTERDOWN") => Damage::WrongServer,
         // Somebody changed the password, or took it from us.
         Some("NOAUTH" | "WRONGPASS") => Damage::Lost,
@@ -57,11 +57,8 @@ pub(crate) fn damage(error: &RedisError) -> Damage {
 
 /// The error of a call on an open connection.
 pub(crate) fn classify(error: &RedisError, call: Call, server: &str, timeout: Duration) -> Error {
-    let answered = error
-        .code()
-        .map(|code| refused(code, error.detail().unwrap_or_default()));
-    let made = match answered {
-        Some(made) => made,
+    let made = match answer(error) {
+        Some((code, detail)) => refused(code, detail),
         None => {
             let made = unanswered(error, server, timeout);
             if call.writes { made.maybe_applied() } else { made }
@@ -85,8 +82,8 @@ pub(crate) fn connecting(error: &RedisError, server: &str, tls: bool, limit: Dur
         )
         .with_code(Code::FailedPrecondition),
         // The handshake's own errors name what was refused, and the server's text is about our numbers only.
-        _ => match error.code() {
-            Some(code) => refused(code, error.detail().unwrap_or_default()),
+        _ => match answer(error) {
+            Some((code, detail)) => refused(code, detail),
             None if error.is_timeout() => {
                 Error::temporary(format!("no connection to Redis within {limit:?}"))
                     .with_code(Code::Unavailable)
@@ -129,6 +126,29 @@ fn unanswered(error: &RedisError, server: &str, timeout: Duration) -> Error {
     with_cause(Kind::Temporary, why, error).with_code(Code::Unavailable)
 }
 
+/// The code and the text of what the server answered.
+fn answer(error: &RedisError) -> Option<(&str, &str)> {
+    let (code, detail) = (error.code()?, error.detail().unwrap_or_default());
+    Some(in_script(detail).unwrap_or((code, detail)))
+}
+
+/// Redis 6 wraps what a command of a script met: `Error running script (call to f_…): @user_script:4: @user_script: 4:
+/// -READONLY …`. What counts stands at the end of it.
+fn in_script(detail: &str) -> Option<(&str, &str)> {
+    let mut met = detail.strip_prefix("Error running script")?.split_once("): ")?.1;
+    while let Some((line, rest)) = met
+        .strip_prefix("@user_script:")
+        .and_then(|rest| rest.split_once(": "))
+        && line.trim().parse::<u32>().is_ok()
+    {
+        met = rest;
+    }
+    let met = met.strip_prefix('-').unwrap_or(met);
+    let (code, rest) = met.split_once(' ').unwrap_or((met, ""));
+    let is_code = code.bytes().all(|b| b.is_ascii_uppercase());
+    Some(if is_code { (code, rest) } else { ("ERR", met) })
+}
+
 /// An error that the server answered with: the command was not carried out.
 fn refused(code: &str, detail: &str) -> Error {
     let unavailable = |why: &'static str| Error::temporary(why).with_code(Code::Unavailable);
@@ -157,6 +177,12 @@ fn refused(code: &str, detail: &str) -> Error {
         _ if detail.contains("DB index") => Error::invalid_input("Redis has no database of this number"),
         _ if detail.contains("max number of clients") => {
             Error::temporary("Redis has no room for another client").with_code(Code::Exhausted)
+        }
+        // A script was let in, one of its commands was not; Redis gives that no code of its own.
+        _ if detail.starts_with("The user executing the script can't")
+            || detail.starts_with("ACL failure in script") =>
+        {
+            refused("NOPERM", detail)
         }
         // These repeat the command's arguments, which are no business of a log.
         _ if detail.starts_with("unknown ") => Error::unsupported("a command of this adapter"),
@@ -270,6 +296,63 @@ mod tests {
                 assert_eq!(error.may_have_applied(), applied);
             }
         }
+    }
+
+    #[test]
+    fn what_a_script_met_counts_not_its_wrapping() {
+        use Code::*;
+        use Kind::*;
+        let call = Call::write("cache.add");
+        for (met, kind, code, hurt) in [
+            (
+                "@user_script: 4: -READONLY You can't write against a read only replica.",
+                Temporary,
+                Some(Unavailable),
+                Damage::WrongServer,
+            ),
+            (
+                "-READONLY You can't write against a read only replica.",
+                Temporary,
+                Some(Unavailable),
+                Damage::WrongServer,
+            ),
+            (
+                "@user_script: 4: -OOM command not allowed when used memory > 'maxmemory'.",
+                Temporary,
+                Some(Exhausted),
+                Damage::None,
+            ),
+            (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                InvalidInput,
+                Some(FailedPrecondition),
+                Damage::None,
+            ),
+            (
+                "ERR value is not an integer or out of range",
+                InvalidInput,
+                None,
+                Damage::None,
+            ),
+            (
+                "@user_script: 4: The user executing the script can't run this command or subcommand",
+                Unauthorized,
+                Some(PermissionDenied),
+                Damage::None,
+            ),
+            ("attempt to index a nil value", Permanent, None, Damage::None),
+        ] {
+            let hash = "4ca5d03e6d3ebdf8bc1e58f8a7e5b5d3f3ca9d18";
+            let line = format!("ERR Error running script (call to f_{hash}): @user_script:4: {met}");
+            let error = server_error(&line);
+            assert_eq!(damage(&error), hurt, "{line}");
+            let error = classify(&error, call, "h:1", Duration::from_secs(1));
+            assert_eq!((error.kind(), error.code()), (kind, code), "{line}");
+        }
+        // Newer servers put the code first and say less of the right.
+        let error = server_error("ERR ACL failure in script: User u has no permissions script: 8a2f");
+        let error = classify(&error, call, "h:1", Duration::from_secs(1));
+        assert_eq!(error.code(), Some(PermissionDenied));
     }
 
     #[test]
