@@ -113,7 +113,7 @@ fn bad_subject() -> Error {
     Error::invalid_input("subject breaks NATS' rules")
 }
 
-/// JetStream answered with an error. Nothing was stored.
+/// JetStream answered with an error. Nothing was stored, unless it says that it may have been.
 pub(crate) fn jetstream(error: &jetstream::Error) -> Error {
     let text = |what: &str| {
         format!(
@@ -141,6 +141,15 @@ pub(crate) fn jetstream(error: &jetstream::Error) -> Error {
             "the stream has no room: check its limits and the server's disk",
         ))
         .with_code(Code::Exhausted),
+        // Another copy of the event came before this one, and the stream is about to store it.
+        ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT => {
+            Error::temporary(text("the stream has not yet stored this event"))
+                .with_code(Code::Unavailable)
+                .maybe_applied()
+        }
+        _ if error.code() == 429 => {
+            Error::temporary(text("the stream takes no more for now")).with_code(Code::RateLimited)
+        }
         _ if matches!(error.code(), 400..500) => {
             Error::permanent(text("JetStream refuses")).with_code(Code::FailedPrecondition)
         }
@@ -170,4 +179,27 @@ pub(crate) fn late() -> Error {
 /// The group's consumer, or the stream, was deleted on the server.
 pub(crate) fn gone(what: &str) -> Error {
     Error::temporary(format!("{what} on the NATS server; it is created anew")).with_code(Code::Unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_of_jetstream_has_its_kind_and_code() {
+        for (status, number, kind, code, applied) in [
+            (404, 10059, Kind::NotFound, None, false),
+            (400, 10054, Kind::InvalidInput, Some(Code::TooLarge), false),
+            (503, 10077, Kind::Temporary, Some(Code::Exhausted), false),
+            (503, 10008, Kind::Temporary, Some(Code::Unavailable), false),
+            (409, 10158, Kind::Temporary, Some(Code::Unavailable), true),
+            (429, 10167, Kind::Temporary, Some(Code::RateLimited), false),
+            (400, 10071, Kind::Permanent, Some(Code::FailedPrecondition), false),
+        ] {
+            let answer = format!(r#"{{"code":{status},"err_code":{number},"description":"why"}}"#);
+            let error = jetstream(&serde_json::from_str(&answer).unwrap());
+            assert_eq!((error.kind(), error.code()), (kind, code), "{number}");
+            assert_eq!(error.may_have_applied(), applied, "{number}");
+        }
+    }
 }
