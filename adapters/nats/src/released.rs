@@ -6,7 +6,7 @@
 //! read when a message comes that was delivered before, so the ordinary way costs nothing.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use cqi_core::{Error, Result};
+use cqi_core::{Code, Error, Result};
 
 use crate::{config::StreamOptions, error, link::Link, stream::api};
 
@@ -33,6 +33,8 @@ pub(crate) struct Released {
     within: Duration,
     /// Whether it was said that counting does not work.
     said: AtomicBool,
+    /// On which connection the user was found not to may read the counts, from 1; 0 is none.
+    denied: AtomicU64,
 }
 
 impl Released {
@@ -42,6 +44,7 @@ impl Released {
             stream: format!("{}_RELEASED", events.name),
             within,
             said: AtomicBool::new(false),
+            denied: AtomicU64::new(0),
         }
     }
 
@@ -49,14 +52,30 @@ impl Released {
         format!("cqi.released.{}.{consumer}.{sequence}", self.events.name)
     }
 
-    /// How often the message was released by this consumer's members.
+    /// How often the message was released by this consumer's members: never, as far as a user can see who may not read
+    /// the counts, or none of its events would be given out a second time. That is said once.
     pub(crate) async fn count(&self, link: &Link, consumer: &str, sequence: u64) -> Result<u32> {
+        let connection = link.losses() + 1;
+        let is_denied = || self.denied.load(Relaxed) == connection;
+        if is_denied() {
+            return Ok(0);
+        }
         let subject = format!(
             "$JS.API.DIRECT.GET.{}.{}",
             self.stream,
             self.subject(consumer, sequence)
         );
-        let answer = link.ask(subject.into(), None, Bytes::new(), self.within).await?;
+        let answer = match link.ask(subject.into(), None, Bytes::new(), self.within).await {
+            Ok(answer) => answer,
+            Err(error) if error.code() == Some(Code::PermissionDenied) => {
+                self.denied.store(connection, Relaxed);
+                self.say(link, &error);
+                return Ok(0);
+            }
+            // Of many refusals at once, not each is seen.
+            Err(_) if is_denied() => return Ok(0),
+            Err(error) => return Err(error),
+        };
         // Nobody answers before the first release of all.
         let Some(found) = answer.filter(|answer| answer.status.is_none_or(|status| status == StatusCode::OK))
         else {
@@ -69,12 +88,16 @@ impl Released {
     /// Notes that the message was now released `count` times. If that fails, its release will look like an attempt,
     /// which is said once.
     pub(crate) async fn note(&self, link: &Link, consumer: &str, sequence: u64, count: u32) {
-        if let Err(error) = self.store(link, consumer, sequence, count).await
-            && !self.said.swap(true, Relaxed)
-        {
+        if let Err(error) = self.store(link, consumer, sequence, count).await {
+            self.say(link, &error);
+        }
+    }
+
+    fn say(&self, link: &Link, error: &Error) {
+        if !self.said.swap(true, Relaxed) {
             tracing::warn!(
                 server = link.server(), stream = self.stream, error = %error,
-                "releases cannot be noted: events that are handed back count as attempts"
+                "releases cannot be counted: events that are handed back count as attempts"
             );
         }
     }
