@@ -258,12 +258,10 @@ impl Group {
             let mut guard = lock(&self.state);
             let state = &mut *guard;
             let share = share(&state.members, member);
-            state
-                .inbox
-                .as_mut()
-                .map(|inbox| inbox.take(share, max))
-                .unwrap_or_default()
+            let taken = state.inbox.as_mut().map(|inbox| inbox.take(share, max));
+            taken.unwrap_or_default()
         };
+        self.made_room(&held);
         let (mut events, mut holds) = (Vec::with_capacity(held.len()), Vec::with_capacity(held.len()));
         for held in held {
             if let Some((event, attempt, hold)) = self.receive(held, now) {
@@ -273,6 +271,13 @@ impl Group {
         }
         let acker: Arc<dyn Acker> = Arc::new(NatsAcker::new(Arc::clone(self), holds));
         Delivery::batch(&acker, events)
+    }
+
+    /// Wakes members that wait because too much lay here for others: when less does, they may ask for more.
+    pub(crate) fn made_room(&self, taken: &[Held]) {
+        if !taken.is_empty() && !self.is_alone() {
+            self.wakers.wake_by_ref();
+        }
     }
 
     /// A message as an event, with the attempt and our hold on it, unless it is no longer ours.

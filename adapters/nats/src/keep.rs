@@ -33,7 +33,9 @@ impl Group {
                 () = self.shared.closing.cancelled() => break,
                 () = sleep(beat) => {}
             }
-            self.give_back(self.forsaken(beat)).await;
+            let forsaken = self.forsaken(beat);
+            self.made_room(&forsaken);
+            self.give_back(forsaken).await;
             if looked.elapsed() >= LOOK_AT_FLOOR {
                 looked = Instant::now();
                 self.look_at_floor().await;

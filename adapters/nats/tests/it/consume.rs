@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use cqi_core::{
     Code, Kind,
-    event::{EventBus, Redelivery, StartAt},
+    event::{Event, EventBus, Redelivery, StartAt},
     name::Group,
 };
 use cqi_nats::NatsBus;
@@ -294,4 +294,82 @@ async fn a_release_needs_no_word_of_who_released() {
     let delivery = next(&mut *other, &mut 0).await.pop().unwrap();
     assert_eq!(delivery.attempt(), 1);
     delivery.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_not_read_releases_is_given_events_again() {
+    let wanted = plain().line(
+        r#"authorization: { users: [
+            { user: blind, password: x, permissions: { publish: { deny: ["$JS.API.DIRECT.GET.>"] } } } ] }"#,
+    );
+    let Some(server) = fixture::require_own(Fixture::Nats, &wanted) else {
+        return;
+    };
+    let url = server.url().replace("nats://", "nats://blind:x@");
+    let bus = NatsBus::connect(options(&url)).await.unwrap();
+    let topic = topic();
+    let mut deliveries = bus.subscribe(subscription(&topic)).await.unwrap();
+    for n in 0..40 {
+        bus.publish(event(&topic, n)).await.unwrap();
+    }
+    let start = Instant::now();
+    let mut again = HashSet::new();
+    while again.len() < 40 {
+        for delivery in timeout(LIMIT, deliveries.next(64))
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+        {
+            if delivery.attempt() == 1 {
+                delivery.nack(Redelivery::After(Duration::ZERO)).await.unwrap();
+            } else {
+                assert_eq!(delivery.attempt(), 2);
+                again.insert(number(&delivery));
+                delivery.ack().await.unwrap();
+            }
+        }
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "after {:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_member_that_waits_for_room_is_told_of_it() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (bus, topic) = (connect(server).await, topic());
+    let wanted = subscription(&topic);
+    let mut slow = bus.subscribe(wanted.clone()).await.unwrap();
+    let mut quick = bus.subscribe(wanted).await.unwrap();
+    // Keys are shared out by their hashes, of which the first is even and the other odd.
+    let keyed = |key: &str, n: usize| {
+        let event = Event::builder(topic.clone()).key(key).payload(n.to_string());
+        event.build().unwrap()
+    };
+    let (slows, quicks) = ("a", "b");
+    for n in 0..10 {
+        bus.publish(keyed(slows, n)).await.unwrap();
+    }
+    let start = Instant::now();
+    // It fetches what is the slow one's, until there is no room for more.
+    assert!(timeout(Duration::from_millis(500), quick.next(5)).await.is_err());
+    bus.publish(keyed(quicks, 10)).await.unwrap();
+    let waiting = async { quick.next(5).await.unwrap().unwrap() };
+    let taking = async {
+        sleep(Duration::from_millis(300)).await; // while the quick one waits
+        slow.next(1).await.unwrap().unwrap()
+    };
+    let both = futures::future::join(waiting, taking);
+    let (came, _held) = timeout(LIMIT, both).await.unwrap();
+    assert_eq!(number(&came[0]), 10);
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "after {:?}",
+        start.elapsed()
+    );
 }
