@@ -60,6 +60,7 @@ pub(crate) struct Watch {
 }
 
 /// What the connection has told.
+#[derive(Default)]
 struct Signals {
     /// `host:port` of the servers, for messages.
     server: String,
@@ -67,8 +68,8 @@ struct Signals {
     losses: AtomicU64,
     /// How often it was opened.
     opened: watch::Sender<u64>,
-    /// What the server refused last, and how often it refused.
-    refusals: Mutex<VecDeque<String>>,
+    /// What the server refused last, each with its number, and how often it refused.
+    refusals: Mutex<VecDeque<(u64, String)>>,
     refused: AtomicU64,
     /// Cancelled when the client has ended.
     ended: CancellationToken,
@@ -82,12 +83,7 @@ impl Link {
         let addresses = options.addresses()?;
         let signals = Arc::new(Signals {
             server: addresses.to_string(),
-            losses: AtomicU64::new(0),
-            opened: watch::Sender::new(0),
-            refusals: Mutex::default(),
-            refused: AtomicU64::new(0),
-            ended: CancellationToken::new(),
-            given_up: AtomicBool::new(false),
+            ..Signals::default()
         });
         let heard = Arc::clone(&signals);
         let connect = client_options(options, &addresses, Arc::clone(&signals))
@@ -204,7 +200,7 @@ impl Link {
     pub(crate) fn vain(&self, watch: &Watch, subject: &str) -> Option<Error> {
         let error = if self.losses() != watch.losses {
             error::lost()
-        } else if self.signals.refused.load(Acquire) != watch.refused && self.signals.refuses(subject) {
+        } else if self.signals.refuses(subject, watch.refused) {
             error::denied(subject)
         } else if Instant::now() >= watch.end {
             Error::timeout(watch.within)
@@ -300,8 +296,8 @@ impl Signals {
                 if refusals.len() == REFUSALS {
                     refusals.pop_front();
                 }
-                refusals.push_back(text);
-                self.refused.fetch_add(1, AcqRel);
+                let before = self.refused.fetch_add(1, AcqRel);
+                refusals.push_back((before + 1, text));
             }
             async_nats::Event::ClientError(error) => {
                 tracing::warn!(server, error = error.to_string(), "connecting to NATS failed");
@@ -309,9 +305,15 @@ impl Signals {
         }
     }
 
-    /// Whether the server lately refused this subject, or the answers to any request.
-    fn refuses(&self, subject: &str) -> bool {
-        lock(&self.refusals).iter().any(|text| {
+    /// Whether the server refused this subject, or the answers to any request, after its first `before` refusals. What it
+    /// refused earlier may have been granted since.
+    fn refuses(&self, subject: &str, before: u64) -> bool {
+        if self.refused.load(Acquire) == before {
+            return false;
+        }
+        let refusals = lock(&self.refusals);
+        let since = refusals.iter().filter(|(number, _)| *number > before);
+        since.map(|(_, text)| text).any(|text| {
             let text_lower = text.to_ascii_lowercase();
             text_lower.contains("permissions violation")
                 && (text.contains(&format!("\"{subject}\""))
@@ -365,6 +367,19 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_refused_before_may_be_granted_now() {
+        let signals = Signals::default();
+        let report = |text: &str| {
+            let error = async_nats::ServerError::Other(text.to_owned());
+            signals.note(&async_nats::Event::ServerError(error));
+        };
+        report("Permissions Violation for Publish to \"a\"");
+        assert!(signals.refuses("a", 0) && !signals.refuses("b", 0));
+        report("Permissions Violation for Publish to \"b\"");
+        assert!(!signals.refuses("a", 1) && signals.refuses("b", 1) && !signals.refuses("b", 2));
+    }
 
     #[test]
     fn the_pause_grows_to_a_second() {
