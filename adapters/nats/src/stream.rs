@@ -9,6 +9,7 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use cqi_core::{Code, Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
 use crate::{config::StreamOptions, error, link::Link};
 
@@ -59,11 +60,17 @@ pub(crate) struct Facts {
     pub(crate) on_disk: bool,
 }
 
-/// Makes sure of the stream: it exists and can hold the events.
+/// Makes sure of the stream, `within` that time: it exists and can hold the events.
 ///
 /// # Errors
 /// `FailedPrecondition` naming what differs when there is one that cannot.
 pub(crate) async fn ensure(link: &Link, options: &StreamOptions, within: Duration) -> Result<Facts> {
+    // One request's limit, which says more, is no longer than that of all together.
+    let ensured = timeout(within, look_or_create(link, options, within)).await;
+    ensured.unwrap_or_else(|_| Err(link.at(Error::timeout(within))))
+}
+
+async fn look_or_create(link: &Link, options: &StreamOptions, within: Duration) -> Result<Facts> {
     if let Some(facts) = look(link, options, within).await? {
         return Ok(facts);
     }

@@ -6,7 +6,13 @@ use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use cqi_core::{Code, Error, Kind, event::EventBus};
 use cqi_nats::{NatsBus, NatsOptions};
 use cqi_testkit::fixture::{self, Kind as Fixture};
-use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::Instant};
+use futures::StreamExt;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpListener,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::support::{event, operator, options, plain, topic};
 
@@ -222,4 +228,44 @@ async fn a_stream_that_cannot_hold_the_events_is_named() {
     let can = bus.capabilities();
     assert_eq!(can.dedup_window, Some(Duration::from_secs(7)));
     assert_eq!(can.durability, cqi_core::event::Durability::Memory);
+}
+
+#[tokio::test]
+async fn slow_answers_have_one_limit_together() {
+    // The API is not the server's own, but one that is slow and makes no stream.
+    let wanted = plain().line(
+        r#"accounts: { SLOW: { users: [ { user: a, password: b } ], mappings: {
+            "$JS.API.STREAM.INFO.CQC_EVENTS": "slow.info", "$JS.API.STREAM.CREATE.CQC_EVENTS": "slow.create" } } }"#,
+    );
+    let Some(server) = fixture::require_own(Fixture::Nats, &wanted) else {
+        return;
+    };
+    let slow = async_nats::ConnectOptions::with_user_and_password("a".into(), "b".into());
+    let slow = slow.connect(server.url()).await.unwrap();
+    let mut asked = slow.subscribe("slow.*").await.unwrap();
+    slow.flush().await.unwrap();
+    let answering = async {
+        while let Some(request) = asked.next().await {
+            let (status, number) = if request.subject.contains("create") {
+                (400, 10058)
+            } else {
+                (404, 10059)
+            };
+            sleep(Duration::from_millis(600)).await;
+            let answer = format!(r#"{{"error":{{"code":{status},"err_code":{number}}}}}"#);
+            slow.publish(request.reply.unwrap(), answer.into()).await.unwrap();
+        }
+    };
+    let start = Instant::now();
+    let url = server.url().replace("nats://", "nats://a:b@");
+    let error = tokio::select! {
+        error = refused(options(&url)) => error,
+        () = answering => panic!("it ended"),
+    };
+    assert_eq!(seen(&error), (Kind::Temporary, Some(Code::Timeout)), "{error:?}");
+    assert!(
+        start.elapsed() < Duration::from_millis(1200),
+        "after {:?}",
+        start.elapsed()
+    );
 }
