@@ -6,7 +6,7 @@
 //! read when a message comes that was delivered before, so the ordinary way costs nothing.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use cqi_core::{Code, Error, Result};
+use tokio::sync::watch;
 
 use crate::{config::StreamOptions, error, link::Link, stream::api};
 
@@ -34,7 +35,7 @@ pub(crate) struct Released {
     /// Whether it was said that counting does not work.
     said: AtomicBool,
     /// On which connection the user was found not to may read the counts, from 1; 0 is none.
-    denied: AtomicU64,
+    denied: watch::Sender<u64>,
 }
 
 impl Released {
@@ -44,7 +45,7 @@ impl Released {
             stream: format!("{}_RELEASED", events.name),
             within,
             said: AtomicBool::new(false),
-            denied: AtomicU64::new(0),
+            denied: watch::Sender::new(0),
         }
     }
 
@@ -56,24 +57,25 @@ impl Released {
     /// the counts, or none of its events would be given out a second time. That is said once.
     pub(crate) async fn count(&self, link: &Link, consumer: &str, sequence: u64) -> Result<u32> {
         let connection = link.losses() + 1;
-        let is_denied = || self.denied.load(Relaxed) == connection;
-        if is_denied() {
-            return Ok(0);
-        }
+        let mut denied = self.denied.subscribe();
         let subject = format!(
             "$JS.API.DIRECT.GET.{}.{}",
             self.stream,
             self.subject(consumer, sequence)
         );
-        let answer = match link.ask(subject.into(), None, Bytes::new(), self.within).await {
+        let answer = tokio::select! {
+            biased;
+            // Of many refusals at once, the connection does not remember each.
+            _ = denied.wait_for(|on| *on == connection) => return Ok(0),
+            answer = link.ask(subject.into(), None, Bytes::new(), self.within) => answer,
+        };
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) if error.code() == Some(Code::PermissionDenied) => {
-                self.denied.store(connection, Relaxed);
+                self.denied.send_replace(connection);
                 self.say(link, &error);
                 return Ok(0);
             }
-            // Of many refusals at once, not each is seen.
-            Err(_) if is_denied() => return Ok(0),
             Err(error) => return Err(error),
         };
         // Nobody answers before the first release of all.
