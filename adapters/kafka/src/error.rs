@@ -3,6 +3,8 @@
 use cqi_core::{Code, Error, Kind};
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 
+use crate::producer::PUBLISH;
+
 /// Makes a typed error of one of Kafka's. Where a published event may be stored although it failed, the error says so.
 pub(crate) fn from_code(code: RDKafkaErrorCode, operation: &'static str) -> Error {
     use RDKafkaErrorCode as E;
@@ -55,7 +57,7 @@ pub(crate) fn from_code(code: RDKafkaErrorCode, operation: &'static str) -> Erro
     if let Some(finer) = finer {
         error = error.with_code(finer);
     }
-    if unknown(code) {
+    if operation == PUBLISH && unknown(code) {
         error = error.maybe_applied();
     }
     error
@@ -83,9 +85,17 @@ fn unknown(code: RDKafkaErrorCode) -> bool {
 
 /// As [`from_code`], for an error of the client.
 pub(crate) fn from_client(error: &KafkaError, operation: &'static str) -> Error {
-    match error.rdkafka_error_code() {
-        Some(code) => from_code(code, operation),
-        None => {
+    let code = match error {
+        // The client does not give the code of these itself.
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    };
+    match (code, error) {
+        (Some(code), _) => from_code(code, operation),
+        (None, KafkaError::Canceled) => Error::temporary("the client gave the call up")
+            .with_code(Code::Cancelled)
+            .with_operation(operation),
+        (None, error) => {
             let message = match error {
                 // Its own text would repeat the setting's value, which may be a secret.
                 KafkaError::ClientConfig(_, why, key, _) => {
@@ -156,6 +166,36 @@ mod tests {
             let error = from_code(code, "event_bus.publish");
             assert_eq!((error.kind(), error.code()), (kind, finer), "{error}");
             assert_eq!(error.may_have_applied(), unknown, "{error}");
+            let error = from_code(code, "event_bus.topic");
+            assert!(!error.may_have_applied(), "no event was sent: {error}");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_made_now_may_be_made_later() {
+        use RDKafkaErrorCode as E;
+        for (error, kind, finer) in [
+            (
+                KafkaError::AdminOp(E::OperationTimedOut),
+                Kind::Temporary,
+                Some(Code::Timeout),
+            ),
+            (
+                KafkaError::AdminOp(E::BrokerTransportFailure),
+                Kind::Temporary,
+                Some(Code::Unavailable),
+            ),
+            (
+                KafkaError::AdminOp(E::ClusterAuthorizationFailed),
+                Kind::Unauthorized,
+                Some(Code::PermissionDenied),
+            ),
+            (KafkaError::Canceled, Kind::Temporary, Some(Code::Cancelled)),
+            // The client takes no such topic or limit.
+            (KafkaError::AdminOpCreation("no".into()), Kind::InvalidInput, None),
+        ] {
+            let error = from_client(&error, "event_bus.topic");
+            assert_eq!((error.kind(), error.code()), (kind, finer), "{error}");
         }
     }
 }
