@@ -34,7 +34,7 @@ use crate::{
     topics::Topics,
 };
 
-/// How long a connection's last trouble is looked at.
+/// How soon a connection's last trouble is looked at first.
 const SLICE: Duration = Duration::from_millis(250);
 const CONNECT: &str = "event_bus.connect";
 /// Why there may be no word from a broker that takes connections.
@@ -62,7 +62,7 @@ impl KafkaBus {
     ///
     /// # Errors
     /// `InvalidInput` for settings that cannot be; `Temporary`/`Unavailable` when no broker answers within
-    /// `connection_timeout`; `Unauthorized` when the brokers refuse the login.
+    /// `connection_timeout`, or all are found to be away before; `Unauthorized` when the brokers refuse the login.
     pub async fn connect(options: KafkaOptions) -> Result<Self> {
         options.validate()?;
         let options = Arc::new(options);
@@ -84,28 +84,38 @@ impl KafkaBus {
         let may_lack_tls = operation == CONNECT && self.0.options.is_plain();
         let asked = spawn_blocking(move || {
             let until = Instant::now() + limit;
+            let (mut slice, mut told) = (SLICE, None);
             producer.trouble().take();
+            producer.trouble().all_down();
             loop {
                 let left = until.saturating_duration_since(Instant::now());
+                // Each round asks anew, and an answer may be slow: the last round is the longest.
+                let last = left <= slice * 3;
+                let patience = if last { left } else { slice };
                 let topic = topic.as_ref().map(Topic::as_str);
-                let Err(error) = producer.inner().client().fetch_metadata(topic, left.min(SLICE)) else {
+                let Err(error) = producer.inner().client().fetch_metadata(topic, patience) else {
                     return Ok(());
                 };
-                match producer.trouble().take() {
-                    // A wrong password, or a broker that refuses, does not mend by waiting.
-                    Some((code, reason)) => {
-                        return Err(from_code(code, operation).with_context("reason", reason));
+                let all_down = producer.trouble().all_down();
+                if let Some((code, reason)) = producer.trouble().take() {
+                    let error = from_code(code, operation).with_context("reason", reason);
+                    // A wrong password, or brokers that all refuse, do not mend by waiting. Of several, one may answer.
+                    if error.is_unauthorized() || all_down {
+                        return Err(error);
                     }
-                    None if left <= SLICE => {
+                    told = Some(error);
+                }
+                if last {
+                    return Err(told.unwrap_or_else(|| {
                         let code = error.rdkafka_error_code();
                         let error = from_code(code.unwrap_or(RDKafkaErrorCode::OperationTimedOut), operation);
-                        return Err(match may_lack_tls {
+                        match may_lack_tls {
                             true => error.with_context("hint", HUNG_UP),
                             false => error,
-                        });
-                    }
-                    None => {}
+                        }
+                    }));
                 }
+                slice *= 2;
             }
         });
         match asked.await {

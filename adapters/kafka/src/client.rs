@@ -1,6 +1,9 @@
 //! What all our librdkafka clients have in common: settings, and where their log lines and errors go.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
 
 use cqi_core::Error;
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaErrorCode};
@@ -73,13 +76,19 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
 
 /// The last trouble a client reported on its own, to say why a call got no answer.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble(Mutex<Option<(RDKafkaErrorCode, String)>>);
+pub(crate) struct Trouble {
+    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    all_down: AtomicBool,
+}
 
 impl Trouble {
     pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason);
         if let Some(code) = error.rdkafka_error_code() {
-            let mut last = lock(&self.0);
+            let mut last = lock(&self.last);
+            if code == RDKafkaErrorCode::AllBrokersDown {
+                self.all_down.store(true, SeqCst);
+            }
             // "All brokers are down" comes after the reason why, and tells less.
             if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
                 *last = Some(untrusted(code, reason).unwrap_or_else(|| (code, reason.to_owned())));
@@ -89,7 +98,12 @@ impl Trouble {
 
     /// What was reported since the last call.
     pub(crate) fn take(&self) -> Option<(RDKafkaErrorCode, String)> {
-        lock(&self.0).take()
+        lock(&self.last).take()
+    }
+
+    /// Whether no broker was left since the last call.
+    pub(crate) fn all_down(&self) -> bool {
+        self.all_down.swap(false, SeqCst)
     }
 
     /// An error for a call that failed with `error`: the trouble behind it, if one is known, else the error itself.
@@ -128,6 +142,7 @@ mod tests {
         );
         let (code, reason) = trouble.take().unwrap();
         assert_eq!(code, RDKafkaErrorCode::SSL);
+        assert!(trouble.all_down() && !trouble.all_down());
         assert!(reason.contains("ssl.ca.location"), "{reason}");
         trouble.note(&failed, "Connection refused");
         let refused = (
