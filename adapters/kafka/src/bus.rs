@@ -137,13 +137,13 @@ impl KafkaBus {
         )
     }
 
-    /// Checks what can be checked here, and makes sure of the topic.
-    async fn prepare(&self, event: &Event) -> Result<()> {
-        self.check_size(event)?;
-        if self.0.topics.is_known(event.topic()) {
+    /// Makes sure of the topic, until `until` at most.
+    async fn make_sure(&self, topic: &Topic, until: Instant) -> Result<()> {
+        if self.0.topics.is_known(topic) {
             return Ok(());
         }
-        self.0.topics.ensure(&self.0.producer(), event.topic()).await
+        let until = until.min(Instant::now() + self.0.options.connection_timeout);
+        self.0.topics.ensure(&self.0.producer(), topic, until).await
     }
 
     fn settle(&self, producer: &Arc<Producer>, topic: &Topic, result: Result<()>) -> Result<()> {
@@ -220,7 +220,8 @@ impl EventBus for KafkaBus {
     async fn publish(&self, event: Event) -> Result<()> {
         self.0.check_open()?;
         let until = Instant::now() + self.0.options.publish_timeout;
-        self.prepare(&event).await?;
+        self.check_size(&event)?;
+        self.make_sure(event.topic(), until).await?;
         let producer = self.0.producer();
         let topic = event.topic().clone();
         let result = producer.publish(event, until).await;
@@ -233,8 +234,18 @@ impl EventBus for KafkaBus {
         }
         let until = Instant::now() + self.0.options.publish_timeout;
         let mut results: Vec<Result<()>> = Vec::with_capacity(events.len());
+        let mut missing: HashMap<&Topic, Error> = HashMap::new(); // is not asked for again by each event
         for event in &events {
-            results.push(self.prepare(event).await);
+            let (checked, topic) = (self.check_size(event), event.topic());
+            results.push(match (checked, missing.get(topic)) {
+                (Err(error), _) => Err(error),
+                (Ok(()), Some(error)) => Err(error.clone()),
+                (Ok(()), None) => {
+                    let found = self.make_sure(topic, until).await;
+                    missing.extend(found.as_ref().err().map(|error| (topic, error.clone())));
+                    found
+                }
+            });
         }
         let good: Vec<Event> = events
             .iter()
@@ -260,10 +271,8 @@ impl EventBus for KafkaBus {
             return Err(Error::invalid_input("ack deadline must not be zero")
                 .with_context("topic", subscription.topic));
         }
-        self.0
-            .topics
-            .ensure(&self.0.producer(), &subscription.topic)
-            .await?;
+        let until = Instant::now() + self.0.options.connection_timeout;
+        self.make_sure(&subscription.topic, until).await?;
         let member = Member::new(self.0.group(&subscription)?, subscription.ack_deadline);
         member.ready(self.0.options.join_timeout).await?;
         Ok(Box::new(member))

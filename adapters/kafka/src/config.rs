@@ -16,7 +16,8 @@ pub struct KafkaOptions {
     pub password: Secret,
     /// How long connecting, looking up and creating a topic may last. Default 5 s.
     pub connection_timeout: Duration,
-    /// How long publishing may last: waiting for room, sending, and the brokers' acknowledgement. Default 5 s.
+    /// How long publishing may last: looking up the topic, waiting for room, sending, and the brokers' acknowledgement.
+    /// Default 5 s.
     pub publish_timeout: Duration,
     /// How long joining a group that has no positions yet may last. Default 20 s.
     pub join_timeout: Duration,

@@ -12,13 +12,14 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     config::RDKafkaLogLevel,
     error::KafkaError,
+    metadata::MetadataPartition,
     producer::Producer as _,
     types::RDKafkaErrorCode,
 };
 use tokio::{
     sync::{Mutex, OnceCell},
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
@@ -89,26 +90,29 @@ impl Topics {
             .remove(topic);
     }
 
-    /// Returns once `topic` is there, creating it if that is allowed.
+    /// Returns once `topic` is there, creating it if that is allowed; at `until` at the latest.
     ///
     /// # Errors
     /// `NotFound` when it is missing and must not be created here, `Unauthorized`/`PermissionDenied` when the broker
-    /// forbids it.
-    pub(crate) async fn ensure(&self, producer: &Arc<Producer>, topic: &Topic) -> Result<()> {
-        if self.is_known(topic) {
-            return Ok(());
-        }
-        let _turn = self.turn.lock().await;
-        let until = Instant::now() + self.options.connection_timeout;
+    /// forbids it, `Temporary`/`Timeout` when it is not known by `until`.
+    pub(crate) async fn ensure(&self, producer: &Arc<Producer>, topic: &Topic, until: Instant) -> Result<()> {
+        let limit = until.saturating_duration_since(Instant::now());
+        let late = || {
+            Error::temporary(format!("the topic is not known to be there within {limit:?}"))
+                .with_code(Code::Timeout)
+                .with_operation(OPERATION)
+                .with_context("topic", topic)
+        };
+        let Ok(_turn) = timeout_at(until, self.turn.lock()).await else {
+            return Err(late());
+        };
         let mut created = false;
         while !self.is_known(topic) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::timeout(self.options.connection_timeout)
-                    .with_operation(OPERATION)
-                    .with_context("topic", topic));
+                return Err(late());
             }
-            match look_up(producer, topic, created, left).await? {
+            match look_up(producer, topic, created, until).await? {
                 Found::Ready => {
                     self.known
                         .write()
@@ -163,18 +167,19 @@ impl Topics {
 
 enum Found {
     Ready,
-    /// It has partitions without a leader yet.
+    /// No partition has a leader; or it is new, and has one without.
     Settling,
     Missing,
 }
 
-async fn look_up(producer: &Arc<Producer>, topic: &Topic, is_new: bool, limit: Duration) -> Result<Found> {
+async fn look_up(producer: &Arc<Producer>, topic: &Topic, is_new: bool, until: Instant) -> Result<Found> {
     let (client, name) = (Arc::clone(producer), topic.clone());
+    let left = move || until.saturating_duration_since(Instant::now());
     let looked = spawn_blocking(move || {
         let metadata = client
             .inner()
             .client()
-            .fetch_metadata(Some(name.as_str()), limit)
+            .fetch_metadata(Some(name.as_str()), left())
             .map_err(|error| client.trouble().explain(&error, OPERATION))?;
         let Some(found) = metadata
             .topics()
@@ -183,15 +188,18 @@ async fn look_up(producer: &Arc<Producer>, topic: &Topic, is_new: bool, limit: D
         else {
             return Ok(Found::Missing);
         };
+        let mut leaders = found.partitions().iter().map(MetadataPartition::leader);
         match found.error().map(RDKafkaErrorCode::from) {
             None if found.partitions().is_empty() => Ok(Found::Missing),
-            None if found.partitions().iter().all(|partition| partition.leader() >= 0) => {
+            // A partition whose leader is lost does not hold up the others.
+            None if !is_new && leaders.clone().any(|leader| leader >= 0) => Ok(Found::Ready),
+            None if leaders.all(|leader| leader >= 0) => {
                 // The leaders of a new topic are named a moment before they take records.
                 let answers = |partition: i32| {
                     let client = client.inner().client();
-                    client.fetch_watermarks(name.as_str(), partition, limit).is_ok()
+                    client.fetch_watermarks(name.as_str(), partition, left()).is_ok()
                 };
-                let ready = !is_new || found.partitions().iter().all(|partition| answers(partition.id()));
+                let ready = found.partitions().iter().all(|partition| answers(partition.id()));
                 Ok(if ready { Found::Ready } else { Found::Settling })
             }
             None | Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Found::Settling),

@@ -203,6 +203,12 @@ impl Producer {
 
     /// Puts the event behind those before it, waiting for room until `until`.
     async fn enqueue(&self, event: Event, until: Instant) -> Result<Listening<'_>> {
+        if Instant::now() >= until {
+            return Err(Error::temporary("no time is left to send it")
+                .with_code(Code::Timeout)
+                .with_operation(PUBLISH)
+                .with_context("topic", event.topic()));
+        }
         let room = &self.inner().context().room;
         let room = match room.try_acquire() {
             Err(TryAcquireError::NoPermits) => {
@@ -343,9 +349,19 @@ impl Drop for Listening<'_> {
 
 #[cfg(test)]
 mod tests {
+    use cqi_core::name::topic_name;
     use tokio::time::advance;
 
     use super::*;
+
+    #[tokio::test]
+    async fn after_its_time_an_event_is_not_sent() {
+        let producer = Producer::new(&KafkaOptions::default()).unwrap();
+        let event = Event::builder(topic_name("late").unwrap()).build().unwrap();
+        let error = producer.publish(event, Instant::now()).await.unwrap_err();
+        assert_eq!((error.code(), producer.in_flight()), (Some(Code::Timeout), 0));
+        assert!(!error.may_have_applied(), "{error}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_producer_that_only_fails_is_given_up_after_its_events_are_over_their_time() {
