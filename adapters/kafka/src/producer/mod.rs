@@ -181,7 +181,7 @@ impl Producer {
     pub(crate) async fn publish(&self, event: Event, until: Instant) -> Result<()> {
         let event = self.enqueue(event, until).await?;
         self.hand_over(false);
-        self.confirm(event, until).await
+        self.confirm(event, None, until).await
     }
 
     /// Publishes `events` in order: all are on their way before the first answer is awaited.
@@ -192,9 +192,11 @@ impl Producer {
         }
         self.hand_over(false);
         let mut results = Vec::with_capacity(queued.len());
+        let last = queued.iter().rev().find_map(|event| event.as_ref().ok());
+        let last = last.map(|event| Arc::clone(&event.event));
         for event in queued {
             results.push(match event {
-                Ok(event) => self.confirm(event, until).await,
+                Ok(event) => self.confirm(event, last.as_deref(), until).await,
                 Err(error) => Err(error),
             });
         }
@@ -260,9 +262,10 @@ impl Producer {
         room.add_permits(cancelled);
     }
 
-    async fn confirm(&self, listening: Listening<'_>, until: Instant) -> Result<()> {
+    /// Waits for the outcome of an event. `last` is the last one of its batch, if it has one.
+    async fn confirm(&self, listening: Listening<'_>, last: Option<&Outgoing>, until: Instant) -> Result<()> {
         let event = Arc::clone(&listening.event);
-        let answer = self.answer(&event, until).await;
+        let answer = self.answer(&event, last.unwrap_or(&event), until).await;
         drop(listening);
         self.hand_over(false);
         let reports = self.inner().context();
@@ -281,15 +284,20 @@ impl Producer {
         Err(error.with_context("topic", event.event.topic()))
     }
 
-    /// What became of an event, if it is known by `until`.
-    async fn answer(&self, event: &Outgoing, until: Instant) -> Option<Result<(), RDKafkaErrorCode>> {
+    /// What became of an event, if it is known by `until`. Meanwhile the rest of its batch goes too.
+    async fn answer(
+        &self,
+        event: &Outgoing,
+        last: &Outgoing,
+        until: Instant,
+    ) -> Option<Result<(), RDKafkaErrorCode>> {
         let mut hold = HOLD;
         loop {
             let next = until.min(Instant::now() + hold);
             match timeout_at(next, event.outcome()).await {
                 Ok(outcome) => return Some(outcome),
                 Err(_) if next == until => return None,
-                Err(_) if event.is_waiting() => self.hand_over(true),
+                Err(_) if last.is_waiting() => self.hand_over(true),
                 Err(_) => {}
             }
             hold *= 2;
