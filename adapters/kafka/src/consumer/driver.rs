@@ -265,9 +265,8 @@ impl Driver {
         tracing::debug!(group = self.group.id, %error, passing, "consumer says");
         if !passing && Instant::now() >= self.quiet_until {
             self.quiet_until = Instant::now() + SLEEP; // the same again and again helps nobody
-            lock(&self.group.state).error =
-                Some(from_client(error, CONSUME).with_context("group", &self.group.id));
-            self.group.tell_member();
+            self.group
+                .say(from_client(error, CONSUME).with_context("group", &self.group.id));
         }
         Ok(())
     }

@@ -210,6 +210,23 @@ impl Group {
         self.wake.notify_waiters();
     }
 
+    /// Tells the next member that asks, and those that wait for the group, of an error.
+    pub(super) fn say(&self, error: Error) {
+        lock(&self.state).error = Some(error);
+        self.phase.send_modify(|_| {});
+        self.tell_member();
+    }
+
+    /// Why nobody may be in this group, if so. Not taken away, as the client says it once.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        let state = lock(&self.state);
+        state
+            .error
+            .as_ref()
+            .filter(|error| error.is_unauthorized())
+            .cloned()
+    }
+
     pub(super) fn set_driver(&self, thread: Thread) {
         let _ = self.driver.set(thread);
     }

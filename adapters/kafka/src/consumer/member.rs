@@ -18,7 +18,7 @@ use cqi_core::{
     event::{Acker, Deliveries, Delivery, Redelivery, settled},
 };
 use futures::future::BoxFuture;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     group::{Group, Phase, State},
@@ -50,16 +50,29 @@ impl Member {
     /// Waits until the group exists.
     ///
     /// # Errors
-    /// What keeps it from existing; `Temporary`/`Timeout` after `limit`.
+    /// What keeps it from existing: `Unauthorized` at once, all else after `limit`; `Temporary`/`Timeout` if nothing is
+    /// known.
     pub(crate) async fn ready(&self, limit: Duration) -> Result<()> {
         let mut phase = self.group.phase.subscribe();
-        let ready = timeout(limit, phase.wait_for(|phase| !matches!(phase, Phase::Starting))).await;
-        let error = match ready.map(|phase| phase.map(|phase| phase.clone())) {
-            Ok(Ok(Phase::Ready)) => return Ok(()),
-            Ok(_) => Error::closed("event bus"),
-            Err(_) => Error::timeout(limit).with_context("what", "the group's positions are not known"),
+        let until = Instant::now() + limit;
+        let error = loop {
+            match *phase.borrow_and_update() {
+                Phase::Starting => {}
+                Phase::Ready => return Ok(()),
+                Phase::Leaving | Phase::Left => break Error::closed("event bus"),
+            }
+            if let Some(refusal) = self.group.refusal() {
+                break refusal;
+            }
+            // The sender lives in the group, so that only the limit ends it without a change.
+            if timeout_at(until, phase.changed()).await.is_err() {
+                break Error::timeout(limit).with_context("what", "the group's positions are not known");
+            }
         };
-        let said = lock(&self.group.state).error.take();
+        let said = match error.is_unauthorized() {
+            true => None,
+            false => lock(&self.group.state).error.take(),
+        };
         Err(said
             .unwrap_or(error)
             .with_operation("event_bus.subscribe")

@@ -36,6 +36,7 @@ impl Driver {
                 }
                 Err(error) => {
                     self.complain(&error)?;
+                    self.serve()?; // a coordinator that refuses says so there
                     thread::park_timeout(NAP);
                 }
             }
