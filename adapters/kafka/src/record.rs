@@ -1,6 +1,7 @@
 //! Events as Kafka records, and back.
 
 use std::{
+    fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -120,9 +121,20 @@ impl Fallback for Position<'_> {
     }
 
     fn key(&self) -> Option<Arc<str>> {
-        let key = std::str::from_utf8(self.1.key()?).ok()?;
-        Some(Arc::from(key))
+        self.1.key().map(key_text)
     }
+}
+
+/// The key as it is, or its bytes in hexadecimal if it is no text: records of one key stay in order either way.
+fn key_text(key: &[u8]) -> Arc<str> {
+    if let Ok(text) = str::from_utf8(key) {
+        return Arc::from(text);
+    }
+    let mut text = String::with_capacity(2 * key.len());
+    for byte in key {
+        let _ = write!(text, "{byte:02x}"); // writing to a String does not fail
+    }
+    Arc::from(text)
 }
 
 /// One header, if it has a value.
@@ -139,6 +151,13 @@ fn header_if_text(headers: &BorrowedHeaders, at: usize) -> Option<(&str, &[u8])>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_no_text_is_a_key() {
+        assert_eq!(&*key_text("Ключ".as_bytes()), "Ключ");
+        assert_eq!(&*key_text(&[0xff, 0x00, 0x0a]), "ff000a");
+        assert_ne!(key_text(&[0xff]), key_text(&[0xfe]));
+    }
 
     #[test]
     fn small_payloads_share_memory_and_stay_what_they_are() {
