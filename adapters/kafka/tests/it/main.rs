@@ -8,5 +8,6 @@ mod conformance;
 mod faults;
 mod foreign;
 mod guessed;
+mod mocked;
 mod secure;
 mod support;
