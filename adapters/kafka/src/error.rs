@@ -111,7 +111,12 @@ pub(crate) fn from_client(error: &KafkaError, operation: &'static str) -> Error 
 
 /// Says which cargo feature a setting needs that was left out of the build.
 fn missing_feature(why: &str) -> &str {
-    if why.contains("not available at build time") || why.contains("OpenSSL") || why.contains("not built") {
+    if why.contains("libzstd not available") {
+        "needs the feature `zstd` of cqi-kafka, which is off in this build"
+    } else if why.contains("not available at build time")
+        || why.contains("OpenSSL")
+        || why.contains("not built")
+    {
         "needs the feature `ssl` of cqi-kafka, which is off in this build"
     } else {
         why
