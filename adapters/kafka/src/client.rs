@@ -15,25 +15,35 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> 
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// librdkafka's other names of settings that are made here. Were one given under both, chance would say which counts.
+const ALIASES: [(&str, &str); 5] = [
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("request.required.acks", "acks"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+];
+
 /// The settings every client starts from. The result holds secrets: never print it.
 pub(crate) fn settings(options: &KafkaOptions) -> ClientConfig {
     let mut config = ClientConfig::new();
     for (key, value) in &options.properties {
-        config.set(key, value.expose());
+        let alias = ALIASES.iter().find(|(alias, _)| alias == key);
+        config.set(alias.map_or(key.as_str(), |(_, name)| name), value.expose());
     }
     if !options.user.is_empty() {
         for (key, value) in [
             ("security.protocol", "SASL_SSL"),
             ("sasl.mechanism", "SCRAM-SHA-512"),
         ] {
-            if !options.properties.contains_key(key) {
+            if config.get(key).is_none() {
                 config.set(key, value);
             }
         }
         config.set("sasl.username", &options.user);
         config.set("sasl.password", options.password.expose());
     }
-    if !options.properties.contains_key("client.id") {
+    if config.get("client.id").is_none() {
         config.set("client.id", "cqi");
     }
     config
@@ -127,6 +137,23 @@ fn untrusted(code: RDKafkaErrorCode, reason: &str) -> Option<(RDKafkaErrorCode, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_here_cannot_be_set_under_another_name() {
+        let given = |key: &str| (key.to_owned(), "given".into());
+        let config = settings(&KafkaOptions {
+            user: "me".into(),
+            properties: ALIASES.map(|(alias, _)| given(alias)).into(),
+            ..KafkaOptions::default()
+        });
+        for (alias, name) in ALIASES {
+            let expected = match name {
+                "bootstrap.servers" => "localhost:9092",
+                _ => "given", // whoever sets it takes this one's place
+            };
+            assert_eq!((config.get(alias), config.get(name)), (None, Some(expected)));
+        }
+    }
 
     #[test]
     fn c_13_a_certificate_that_is_not_trusted_is_no_broker_that_is_away() {

@@ -74,7 +74,7 @@ pub(crate) fn classify(error: sqlx::Error, phase: Phase, has_parameters: bool) -
         }
         // Also of a type of a kind that the driver does not know, when it prepares a statement.
         sqlx::Error::ColumnDecode { .. } => Fault {
-            error: Error::permanent("a type in it cannot be read; select it cast to text")
+            error: Error::permanent("a type in the statement cannot be read; select it cast to text")
                 .with_code(Code::Undecodable),
             fate: Fate::Keep,
             sent: true,
