@@ -85,7 +85,9 @@ impl Driver {
     /// The answer to the commit on its way; an error when it does not come in time.
     pub(super) fn answer(&mut self, until: Instant) -> Result<KafkaResult<()>, KafkaError> {
         loop {
-            if self.serve().is_err() || Instant::now() >= until {
+            let served = self.serve();
+            if served.is_err() || Instant::now() >= until {
+                self.ended = self.ended.take().or(served.err());
                 return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut));
             }
             if self.commit.is_none() {

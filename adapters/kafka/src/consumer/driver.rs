@@ -92,6 +92,8 @@ pub(super) struct Driver {
     pub(super) aside_at: Instant,
     /// Not before then are members sent to look without a reason.
     look_at: Instant,
+    /// Why this client cannot go on, where that was said while a commit was waited for: it is said once.
+    pub(super) ended: Option<Error>,
     /// Until then no further error is noted.
     pub(super) quiet_until: Instant,
 }
@@ -135,6 +137,7 @@ impl Driver {
             commit: None,
             committed_at: now,
             committed: Ok(()),
+            ended: None,
             quiet_until: now,
             moving: None,
             retry_at: now,
@@ -153,6 +156,7 @@ impl Driver {
                 self.place_rest();
                 self.keep_committed();
                 self.step_aside()?;
+                self.ended.take().map_or(Ok(()), Err)?;
                 self.wait(busy);
             }
             Ok(())
