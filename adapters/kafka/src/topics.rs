@@ -108,8 +108,7 @@ impl Topics {
         };
         let mut created = false;
         while !self.is_known(topic) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if Instant::now() >= until {
                 return Err(late());
             }
             match look_up(producer, topic, created, until).await? {
@@ -120,7 +119,7 @@ impl Topics {
                         .insert(topic.clone());
                 }
                 Found::Missing if !created && self.options.create_topics => {
-                    self.create(topic, left).await?;
+                    self.create(topic, until).await?;
                     created = true;
                 }
                 Found::Missing if !created => {
@@ -135,7 +134,7 @@ impl Topics {
         Ok(())
     }
 
-    async fn create(&self, topic: &Topic, limit: Duration) -> Result<()> {
+    async fn create(&self, topic: &Topic, until: Instant) -> Result<()> {
         let make = async || {
             client::settings(&self.options)
                 .create_with_context(Quiet)
@@ -147,6 +146,7 @@ impl Topics {
             self.options.partitions,
             TopicReplication::Fixed(self.options.replication),
         );
+        let limit = until.saturating_duration_since(Instant::now());
         let how = AdminOptions::new()
             .request_timeout(Some(limit))
             .operation_timeout(Some(limit));

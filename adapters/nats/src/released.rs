@@ -34,8 +34,8 @@ pub(crate) struct Released {
     within: Duration,
     /// Whether it was said that counting does not work.
     said: AtomicBool,
-    /// On which connection the user was found not to may read the counts, from 1; 0 is none.
-    denied: watch::Sender<u64>,
+    /// On which connection the server refused to tell the counts.
+    denied: watch::Sender<Option<u64>>,
 }
 
 impl Released {
@@ -45,7 +45,7 @@ impl Released {
             stream: format!("{}_RELEASED", events.name),
             within,
             said: AtomicBool::new(false),
-            denied: watch::Sender::new(0),
+            denied: watch::Sender::new(None),
         }
     }
 
@@ -56,7 +56,7 @@ impl Released {
     /// How often the message was released by this consumer's members: never, as far as a user can see who may not read
     /// the counts, or none of its events would be given out a second time. That is said once.
     pub(crate) async fn count(&self, link: &Link, consumer: &str, sequence: u64) -> Result<u32> {
-        let connection = link.losses() + 1;
+        let connection = Some(link.losses());
         let mut denied = self.denied.subscribe();
         let subject = format!(
             "$JS.API.DIRECT.GET.{}.{}",

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use cqi_core::database::{Database, Executor, TxOptions, sql};
-use cqi_postgres::PostgresOptions;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{connect, one, pool_is_clean, run, shared, until};
+use crate::support::{connect, connect_one, one, pool_is_clean, run, shared, until};
 
 /// Drops a call after 10 µs to 5 ms, most of them early, so that it falls on every await. Tokio's timers are too coarse.
 async fn cut<F: Future>(round: u64, call: F) -> Option<F::Output> {
@@ -28,11 +27,7 @@ async fn cut<F: Future>(round: u64, call: F) -> Option<F::Output> {
 fn f_db_03_a_cancelled_call_leaves_nothing_to_the_next_borrower() {
     let Some(options) = shared() else { return };
     run(async {
-        let db = connect(&PostgresOptions {
-            max_connections: 1,
-            ..options
-        })
-        .await;
+        let db = connect_one(options).await;
         db.execute(sql("CREATE TABLE t (id BIGINT PRIMARY KEY)"))
             .await
             .unwrap();

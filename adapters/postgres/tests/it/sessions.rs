@@ -10,18 +10,14 @@ use cqi_core::database::{Database, Executor, TxOptions, sql};
 use cqi_postgres::PostgresOptions;
 use futures::FutureExt as _;
 
-use crate::support::{connect, one, run, shared};
+use crate::support::{connect, connect_one, one, run, shared};
 
 /// What a statement sets for the session does not reach the next borrower.
 #[test]
 fn settings_of_a_session_end_with_the_loan() {
     let Some(options) = shared() else { return };
     run(async {
-        let db = connect(&PostgresOptions {
-            max_connections: 1,
-            ..options
-        })
-        .await;
+        let db = connect_one(options).await;
         let setting = "SELECT current_setting('search_path')";
         let before: String = one(&db, setting).await;
         db.execute(sql("SET search_path = pg_catalog")).await.unwrap();
@@ -51,11 +47,7 @@ fn settings_of_a_session_end_with_the_loan() {
 fn prepared_statements_are_bounded() {
     let Some(options) = shared() else { return };
     run(async {
-        let db = connect(&PostgresOptions {
-            max_connections: 1,
-            ..options
-        })
-        .await;
+        let db = connect_one(options).await;
         for number in 0..600_i64 {
             let rows = db
                 .query(sql(format!("SELECT CAST($1 AS BIGINT) + {number}")).bind(1))
@@ -74,11 +66,7 @@ fn prepared_statements_are_bounded() {
 fn a_raw_connection_comes_back_clean() {
     let Some(options) = shared() else { return };
     run(async {
-        let db = connect(&PostgresOptions {
-            max_connections: 1,
-            ..options
-        })
-        .await;
+        let db = connect_one(options).await;
         let before: i64 = one(&db, "SELECT pg_backend_pid()").await;
         for round in 0..4 {
             let mut raw = db.acquire().await.unwrap();
@@ -123,11 +111,7 @@ fn a_raw_connection_comes_back_clean() {
 fn a_raw_connection_with_a_copy_that_was_cut_off_gives_nobody_foreign_answers() {
     let Some(options) = shared() else { return };
     run(async {
-        let db = connect(&PostgresOptions {
-            max_connections: 1,
-            ..options
-        })
-        .await;
+        let db = connect_one(options).await;
         db.execute(sql("CREATE TABLE t (id BIGINT)")).await.unwrap();
         for finishes in [false, true] {
             assert_eq!(one::<i64>(&db, "SELECT CAST(7 AS BIGINT)").await, 7);
@@ -154,11 +138,7 @@ fn a_raw_connection_with_a_copy_that_was_cut_off_gives_nobody_foreign_answers() 
 fn settings_of_a_raw_connection_end_with_the_loan() {
     let Some(options) = shared() else { return };
     run(async {
-        let db = connect(&PostgresOptions {
-            max_connections: 1,
-            ..options
-        })
-        .await;
+        let db = connect_one(options).await;
         let before: i64 = one(&db, "SELECT pg_backend_pid()").await;
         let mut raw = db.acquire().await.unwrap();
         let text = "SET statement_timeout = 0; SET search_path = pg_catalog; CREATE TEMP TABLE mine (id INT);

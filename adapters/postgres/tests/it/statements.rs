@@ -16,7 +16,7 @@ use cqi_core::{
 use cqi_postgres::PostgresOptions;
 use tokio::task::JoinSet;
 
-use crate::support::{connect, one, pool_is_clean, run, shared};
+use crate::support::{connect, connect_one, one, pool_is_clean, run, shared};
 
 /// F-DB-04: tables are changed under prepared statements; outside of transactions no call fails, inside a retry helps.
 #[test]
@@ -198,11 +198,7 @@ fn a_failed_transaction_does_not_commit_in_silence() {
 fn several_statements_go_in_one_text_and_leave_no_transaction() {
     let Some(options) = shared() else { return };
     run(async {
-        let db = connect(&PostgresOptions {
-            max_connections: 1,
-            ..options
-        })
-        .await;
+        let db = connect_one(options).await;
         db.execute(sql(
             "CREATE TABLE a (x TEXT); -- ;\nCREATE TABLE b (x TEXT); INSERT INTO a VALUES (';'), ('$$')",
         ))
@@ -304,11 +300,7 @@ fn a_function_written_as_statements_is_one() {
 fn a_type_the_driver_does_not_know_is_told_with_the_remedy() {
     let Some(options) = shared() else { return };
     run(async {
-        let db = connect(&PostgresOptions {
-            max_connections: 1,
-            ..options
-        })
-        .await;
+        let db = connect_one(options).await;
         let before: i64 = one(&db, "SELECT pg_backend_pid()").await;
         for _ in 0..2 {
             let error = db

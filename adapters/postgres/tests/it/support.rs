@@ -58,6 +58,15 @@ pub(crate) async fn connect(options: &PostgresOptions) -> PostgresDatabase {
     PostgresDatabase::connect(options.clone()).await.unwrap()
 }
 
+/// With one connection, which each call after another gets.
+pub(crate) async fn connect_one(options: PostgresOptions) -> PostgresDatabase {
+    connect(&PostgresOptions {
+        max_connections: 1,
+        ..options
+    })
+    .await
+}
+
 /// The only value of the only row.
 pub(crate) async fn one<T: cqi_core::database::FromValue>(on: &dyn Executor, text: &'static str) -> T {
     let rows: Vec<Row> = on.query(sql(text)).await.unwrap();
