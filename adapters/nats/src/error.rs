@@ -176,6 +176,14 @@ pub(crate) fn late() -> Error {
         .with_code(Code::FailedPrecondition)
 }
 
+/// A request for events that was to be confirmed every two seconds was not.
+pub(crate) fn silent() -> Error {
+    Error::temporary(
+        "the NATS server says nothing of the events that were asked for; they are asked for again",
+    )
+    .with_code(Code::Unavailable)
+}
+
 /// The group's consumer, or the stream, was deleted on the server.
 pub(crate) fn gone(what: &str) -> Error {
     Error::temporary(format!("{what} on the NATS server; it is created anew")).with_code(Code::Unavailable)

@@ -55,7 +55,7 @@ pub(crate) struct Group {
 }
 
 pub(crate) struct State {
-    /// None after trouble, until it is opened again.
+    /// None after it was given up, until it is opened again.
     pub(crate) inbox: Option<Inbox>,
     /// What the next reader has to hear.
     pub(crate) trouble: Option<Error>,
@@ -67,6 +67,13 @@ pub(crate) struct State {
     pub(crate) idle_since: Option<Instant>,
     /// Wakes all of `wakers`.
     pub(crate) waker: Waker,
+}
+
+impl State {
+    pub(crate) fn give_up(&mut self, why: Error) {
+        self.inbox = None;
+        self.trouble = Some(why);
+    }
 }
 
 impl Group {
@@ -196,7 +203,6 @@ impl Group {
         // What arrived while nobody read may be as old as that.
         let since = state.idle_since.take().unwrap_or_else(Instant::now);
         if let Some(error) = state.trouble.take() {
-            state.inbox = None;
             return Err(error);
         }
         let Some(inbox) = &mut state.inbox else {
@@ -236,18 +242,31 @@ impl Group {
 
     /// Gives the inbox up; the next reader hears why and opens it again.
     pub(crate) fn give_up(&self, why: Error) {
-        lock(&self.state).trouble = Some(why);
+        lock(&self.state).give_up(why);
         self.wakers.wake_by_ref();
     }
 
-    /// Gives the inbox up if nothing came since `silence`; returns when to look again.
+    /// Forgets what was asked for if nothing came since `silence`; returns when to look again. What has come stays, and
+    /// asking again finds out whether the consumer is still there.
     pub(crate) fn check_silence(&self, silence: Duration) -> Instant {
         let now = Instant::now();
-        match self.with_inbox(|inbox| inbox.quiet_until(silence)).flatten() {
-            Some(until) if until > now => return until,
-            Some(_) => self.give_up(error::gone("the subscription was forgotten")),
-            None => {}
+        {
+            let mut guard = lock(&self.state);
+            let state = &mut *guard;
+            let Some((inbox, until)) = state
+                .inbox
+                .as_mut()
+                .and_then(|inbox| inbox.quiet_until(silence).map(|until| (inbox, until)))
+            else {
+                return now + silence;
+            };
+            if until > now {
+                return until;
+            }
+            inbox.forget_pulls(inbox.connection);
+            state.trouble = Some(self.shared.link.at(error::silent()));
         }
+        self.wakers.wake_by_ref();
         now + silence
     }
 

@@ -60,10 +60,12 @@ impl Group {
         };
         let now = Instant::now();
         if let Some(since) = &mut state.idle_since {
-            if let Err(error) = inbox.read(&mut Context::from_waker(&state.waker), *since) {
-                state.trouble = Some(error);
-            }
+            let read = inbox.read(&mut Context::from_waker(&state.waker), *since);
             *since = now;
+            if let Err(error) = read {
+                state.give_up(error);
+                return Vec::new();
+            }
         }
         now.checked_sub(beat)
             .map(|then| inbox.take_older(then))

@@ -45,6 +45,7 @@ pub(super) fn start(group: &Arc<Group>) -> io::Result<()> {
             if catch_unwind(AssertUnwindSafe(|| drive(&own))).is_err() {
                 tracing::error!(group = own.id, "the consumer's driver panicked");
                 own.fail(Error::panicked("the consumer's driver").with_operation(CONSUME));
+                own.close(); // members hear that it is over, and do not wait for what nobody fetches
             }
             own.remove_queues(None); // here, as this ends the client, which takes its time
             own.phase.send_replace(Phase::Left);

@@ -8,7 +8,7 @@ use std::{
 
 use cqi_core::{
     Code,
-    event::{EventBus, StartAt},
+    event::{Event, EventBus, StartAt},
 };
 use cqi_nats::NatsBus;
 use cqi_testkit::{
@@ -258,4 +258,44 @@ async fn while_the_server_is_down_calls_fail_at_once_and_nothing_piles_up() {
     bus.close().await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(6));
     assert!(timeout(LIMIT, deliveries.next(1)).await.unwrap().is_none());
+}
+
+/// Of two members one has events waiting that it has not asked for when the server stops to answer the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_come_outlasts_a_silent_server() {
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain()) else {
+        return;
+    };
+    let (bus, topic) = (connect(&server).await, topic());
+    let wanted = subscription(&topic).with_ack_deadline(Duration::from_secs(120));
+    let mut one = bus.subscribe(wanted.clone()).await.unwrap();
+    let mut other = bus.subscribe(wanted).await.unwrap();
+    let events = (0..20).map(|n| {
+        let key = format!("key {n}");
+        let event = Event::builder(topic.clone()).key(key);
+        event.payload(n.to_string()).build().unwrap()
+    });
+    for result in bus.publish_batch(events.collect()).await {
+        result.unwrap();
+    }
+    let mut seen = HashSet::new();
+    let error = loop {
+        let Ok(batch) = timeout(Duration::from_millis(500), one.next(64)).await else {
+            server.pause(); // all of this member's have come
+            break timeout(LIMIT, one.next(64)).await.unwrap().unwrap().unwrap_err();
+        };
+        for delivery in batch.unwrap().unwrap() {
+            seen.insert(number(&delivery));
+            delivery.ack().await.unwrap();
+        }
+    };
+    assert_eq!(error.code(), Some(Code::Unavailable), "{error:?}");
+    server.resume();
+    while seen.len() < 20 {
+        for delivery in next(&mut *other, &mut 0).await {
+            assert_eq!(delivery.attempt(), 1);
+            seen.insert(number(&delivery));
+            delivery.ack().await.unwrap();
+        }
+    }
 }
