@@ -5,6 +5,10 @@ use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 
 use crate::producer::PUBLISH;
 
+/// What the client cannot do to a record is to decompress it.
+const NO_ZSTD: &str =
+    "records compressed with zstd need the feature `zstd` of cqi-kafka, which is off in this build";
+
 /// Makes a typed error of one of Kafka's. Where a published event may be stored although it failed, the error says so.
 pub(crate) fn from_code(code: RDKafkaErrorCode, operation: &'static str) -> Error {
     use RDKafkaErrorCode as E;
@@ -40,7 +44,7 @@ pub(crate) fn from_code(code: RDKafkaErrorCode, operation: &'static str) -> Erro
         E::TopicAuthorizationFailed | E::GroupAuthorizationFailed | E::ClusterAuthorizationFailed => {
             (Kind::Unauthorized, Some(Code::PermissionDenied))
         }
-        E::InconsistentGroupProtocol | E::FencedInstanceId => {
+        E::InconsistentGroupProtocol | E::FencedInstanceId | E::NotImplemented => {
             (Kind::Permanent, Some(Code::FailedPrecondition))
         }
         E::InvalidArgument
@@ -56,6 +60,9 @@ pub(crate) fn from_code(code: RDKafkaErrorCode, operation: &'static str) -> Erro
         Error::from_source(kind, code.to_string(), KafkaError::Global(code)).with_operation(operation);
     if let Some(finer) = finer {
         error = error.with_code(finer);
+    }
+    if code == E::NotImplemented {
+        error = error.with_context("hint", NO_ZSTD);
     }
     if operation == PUBLISH && unknown(code) {
         error = error.maybe_applied();

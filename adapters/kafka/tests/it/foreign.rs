@@ -13,6 +13,8 @@ use cqi_testkit::{
 };
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
@@ -178,6 +180,54 @@ async fn records_of_every_compression_are_read() {
         assert_eq!(delivery.event().key(), Some(codec));
         assert_eq!(delivery.event().payload(), &payload);
         delivery.ack().await.unwrap();
+    }
+    deliveries.close().await.unwrap();
+    bus.close().await.unwrap();
+}
+
+/// The broker compresses what is published to this topic, whoever does.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_topic_with_zstd_are_read_or_said_to_need_the_feature() {
+    let Some(server) = fixture::require(Kind::Kafka) else {
+        return;
+    };
+    let topic = topic_name(&unique("topic")).unwrap();
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", server.address().to_string())
+        .create()
+        .unwrap();
+    let new = NewTopic::new(topic.as_str(), 1, TopicReplication::Fixed(1)).set("compression.type", "zstd");
+    for result in admin.create_topics([&new], &AdminOptions::new()).await.unwrap() {
+        result.unwrap();
+    }
+    let bus = KafkaBus::connect(options(server)).await.unwrap();
+    let group = Group::parse(&unique("group")).unwrap();
+    let subscription = Subscription::new(topic.clone(), group).with_start_at(StartAt::Oldest);
+    let mut deliveries = bus.subscribe(subscription).await.unwrap();
+    let payload = "x".repeat(1000);
+    let event = Event::builder(topic).payload(payload.clone()).build().unwrap();
+    bus.publish(event).await.unwrap();
+    let next = async {
+        loop {
+            match deliveries.next(8).await.unwrap() {
+                Ok(batch) if batch.is_empty() => {}
+                other => break other,
+            }
+        }
+    };
+    let read = tokio::time::timeout(Duration::from_secs(30), next)
+        .await
+        .expect("neither");
+    if cfg!(feature = "zstd") {
+        let delivery = read.unwrap().remove(0);
+        assert_eq!(delivery.event().payload(), &payload);
+        delivery.ack().await.unwrap();
+    } else {
+        let error = read.unwrap_err();
+        assert!(
+            error.is_permanent() && error.to_string().contains("`zstd`"),
+            "{error:?}"
+        );
     }
     deliveries.close().await.unwrap();
     bus.close().await.unwrap();
