@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     client::lock,
     config::KafkaOptions,
-    consumer::{Group, Member},
+    consumer::{AGES, Group, Member},
     error::from_code,
     producer::{PUBLISH, Producer},
     topics::Topics,
@@ -273,7 +273,9 @@ impl EventBus for KafkaBus {
         }
         let until = Instant::now() + self.0.options.connection_timeout;
         self.make_sure(&subscription.topic, until).await?;
-        let member = Member::new(self.0.group(&subscription)?, subscription.ack_deadline);
+        let ack_deadline = subscription.ack_deadline.min(AGES);
+        let subscription = subscription.with_ack_deadline(ack_deadline);
+        let member = Member::new(self.0.group(&subscription)?, ack_deadline);
         member.ready(self.0.options.join_timeout).await?;
         Ok(Box::new(member))
     }

@@ -1,6 +1,6 @@
 //! How to reach Kafka, and how much to hold.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use cqi_core::{Error, Result, config::EventBusConfig, secret::Secret};
 
@@ -76,6 +76,8 @@ impl Default for KafkaOptions {
 
 /// What is kept free in a message for key, headers and Kafka's own frame.
 const HEADROOM: usize = 64 << 10;
+/// The times that can be set: the client counts milliseconds in 31 bits, and for some takes zero for "without end".
+const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(i32::MAX as u64);
 
 impl KafkaOptions {
     /// The largest payload: a message without room for key and headers.
@@ -94,12 +96,20 @@ impl KafkaOptions {
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
+        let times = [
+            self.connection_timeout,
+            self.publish_timeout,
+            self.join_timeout,
+            self.session_timeout,
+        ];
         let broken = if self.brokers.is_empty() || self.brokers.iter().any(String::is_empty) {
             "kafka: brokers must be host:port, at least one"
         } else if self.partitions < 1 {
             "kafka: partitions must be at least 1"
         } else if self.max_unsettled == 0 || self.max_unsettled_bytes == 0 || self.max_in_flight == 0 {
             "kafka: limits must be at least 1"
+        } else if !times.iter().all(|time| TIMES.contains(time)) {
+            "kafka: times must be between 1 ms and 24 days"
         } else if !self.user.is_empty() && cfg!(not(feature = "ssl")) {
             "kafka: user and password need this build's feature `ssl` of cqi-kafka, which is off"
         } else {
@@ -182,6 +192,17 @@ mod tests {
         assert_eq!(of_url("kafka://a:1,b").unwrap().brokers, ["a:1", "b:9092"]);
         for bad in ["nats://a:1", "kafka://", "kafka://a/b"] {
             assert!(of_url(bad).unwrap_err().is_invalid_input(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_the_client_cannot_count_or_takes_for_none_is_refused() {
+        for time in [Duration::ZERO, Duration::from_micros(999), Duration::MAX] {
+            let options = KafkaOptions {
+                publish_timeout: time,
+                ..KafkaOptions::default()
+            };
+            assert!(options.validate().unwrap_err().is_invalid_input(), "{time:?}");
         }
     }
 

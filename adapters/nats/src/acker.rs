@@ -22,7 +22,7 @@ use cqi_core::{
 use futures::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use tokio::time::Instant;
 
-use crate::{bus::Shared, error, group::Group};
+use crate::{bus::Shared, config::MAX_TIME, error, group::Group};
 
 /// Settles the deliveries of a batch.
 pub(crate) struct NatsAcker {
@@ -110,7 +110,7 @@ fn refused(pause: Duration) -> Bytes {
     if pause.is_zero() {
         Bytes::from_static(b"-NAK")
     } else {
-        Bytes::from(format!("-NAK {{\"delay\": {}}}", pause.as_nanos()))
+        Bytes::from(format!("-NAK {{\"delay\": {}}}", pause.min(MAX_TIME).as_nanos()))
     }
 }
 

@@ -22,7 +22,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    NatsOptions, consumer,
+    NatsOptions,
+    config::MAX_TIME,
+    consumer,
     deliveries::NatsDeliveries,
     error,
     group::Group,
@@ -213,6 +215,8 @@ impl EventBus for NatsBus {
                     .with_context("topic", &subscription.topic),
             ));
         }
+        let ack_deadline = subscription.ack_deadline.min(MAX_TIME);
+        let subscription = subscription.with_ack_deadline(ack_deadline);
         let name = consumer::name(&self.0.options.durable, &subscription);
         let deliveries = NatsDeliveries::join(&self.0, name, subscription)
             .await

@@ -10,6 +10,9 @@ use cqi_core::{
     secret::Secret,
 };
 
+/// The longest time that can be set, and to which a longer pause or deadline of an event is cut: a year.
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How to connect, and what to expect there.
 #[non_exhaustive]
 #[derive(Debug, Clone)]
@@ -133,21 +136,21 @@ impl NatsOptions {
     /// # Errors
     /// `InvalidInput` naming the option.
     pub(crate) fn validate(&self) -> Result<()> {
-        let zero = [
+        let wrong = [
             ("connection_timeout", self.connection_timeout),
             ("publish_timeout", self.publish_timeout),
             ("ping_interval", self.ping_interval),
             ("close_timeout", self.close_timeout),
         ]
         .into_iter()
-        .find(|(_, duration)| duration.is_zero());
+        .find(|(_, time)| time.is_zero() || *time > MAX_TIME);
         let valid_name = |name: &str| {
             name.bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
                 && name.len() <= 200
         };
-        let why = if let Some((name, _)) = zero {
-            format!("{name} must not be zero")
+        let why = if let Some((name, _)) = wrong {
+            format!("{name} must not be zero, and a year at most")
         } else if self.stream.name.is_empty() || !valid_name(&self.stream.name) {
             "stream.name must be [A-Za-z0-9_-]+".into()
         } else if !valid_name(&self.durable) {

@@ -42,11 +42,7 @@ pub(super) fn start(group: &Arc<Group>) -> io::Result<()> {
     let driver = thread::Builder::new()
         .name("cqi-kafka".to_owned())
         .spawn(move || {
-            if catch_unwind(AssertUnwindSafe(|| drive(&own))).is_err() {
-                tracing::error!(group = own.id, "the consumer's driver panicked");
-                own.fail(Error::panicked("the consumer's driver").with_operation(CONSUME));
-                own.close(); // members hear that it is over, and do not wait for what nobody fetches
-            }
+            drive(&own);
             own.remove_queues(None); // here, as this ends the client, which takes its time
             own.phase.send_replace(Phase::Left);
             own.wake().notify_waiters();
@@ -148,22 +144,27 @@ impl Driver {
     }
 
     fn work(mut self) -> Result<()> {
-        let done = self.survey().and_then(|()| {
-            self.subscribe()?;
-            while !self.group.try_end() {
-                let busy = self.serve()?;
-                self.hear()?;
-                self.shift();
-                self.place_rest();
-                self.keep_committed();
-                self.step_aside()?;
-                self.ended.take().map_or(Ok(()), Err)?;
-                self.wait(busy);
-            }
-            Ok(())
-        });
+        // After a bug of ours the client is left in order, as it would else wait for us, and a new one goes on.
+        let done = catch_unwind(AssertUnwindSafe(|| self.run()));
+        let done = done.unwrap_or_else(|_| Err(Error::panicked("consumer's driver").with_operation(CONSUME)));
         self.end();
         done
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.survey()?;
+        self.subscribe()?;
+        while !self.group.try_end() {
+            let busy = self.serve()?;
+            self.hear()?;
+            self.shift();
+            self.place_rest();
+            self.keep_committed();
+            self.step_aside()?;
+            self.ended.take().map_or(Ok(()), Err)?;
+            self.wait(busy);
+        }
+        Ok(())
     }
 
     fn subscribe(&self) -> Result<()> {

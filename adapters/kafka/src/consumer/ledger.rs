@@ -37,6 +37,8 @@ pub(super) struct Ledger {
     spent: Vec<Event>,
 }
 
+/// A longer pause or deadline is one of a year, so that the clock reaches its end.
+pub(crate) const AGES: Duration = Duration::from_secs(365 * 24 * 3600);
 /// So many spent events are kept here, of at most so many bytes each, beside those that were given away.
 const SPENT: usize = 256;
 const SPENT_BYTES: usize = 8 * 1024;
@@ -281,8 +283,7 @@ impl Ledger {
             }
             Redelivery::Release => Duration::ZERO,
         };
-        // A pause of ages is one of a year: the sum must not overflow.
-        entry.state = State::Delayed(now + pause.min(Duration::from_secs(365 * 24 * 3600)));
+        entry.state = State::Delayed(now + pause.min(AGES));
         Ok(self.release(claim.partition, claim.offset, now, true))
     }
 

@@ -19,4 +19,4 @@ mod notes;
 mod partition;
 mod placing;
 
-pub(crate) use self::{group::Group, member::Member};
+pub(crate) use self::{group::Group, ledger::AGES, member::Member};

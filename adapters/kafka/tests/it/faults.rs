@@ -335,3 +335,26 @@ async fn child() {
     println!("READY");
     tokio::time::sleep(LIMIT).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_and_a_pause_without_end_are_taken() {
+    let Some(server) = fixture::require(Kind::Kafka) else {
+        return;
+    };
+    let (bus, topic) = (KafkaBus::connect(options(server)).await.unwrap(), topic());
+    let wanted = Subscription::new(topic.clone(), group()).with_ack_deadline(Duration::MAX);
+    let mut deliveries = bus.subscribe(wanted).await.unwrap();
+    for n in 0..2 {
+        bus.publish(event(&topic, n)).await.unwrap();
+        let delivery = loop {
+            let next = timeout(LIMIT, deliveries.next(1)).await.unwrap();
+            if let Some(delivery) = next.unwrap().unwrap().pop() {
+                break delivery;
+            }
+        };
+        assert_eq!(number(&delivery), n, "the other one came back");
+        delivery.extend().await.unwrap();
+        delivery.nack(Redelivery::After(Duration::MAX)).await.unwrap();
+    }
+    bus.close().await.unwrap();
+}

@@ -376,3 +376,21 @@ async fn a_member_that_waits_for_room_is_told_of_it() {
         start.elapsed()
     );
 }
+
+#[tokio::test]
+async fn a_deadline_and_a_pause_without_end_are_taken() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (bus, topic) = (connect(server).await, topic());
+    let wanted = subscription(&topic).with_ack_deadline(Duration::MAX);
+    let mut deliveries = bus.subscribe(wanted).await.unwrap();
+    bus.publish(event(&topic, 0)).await.unwrap();
+    let put_off = next(&mut *deliveries, &mut 0).await.pop().unwrap();
+    put_off.extend().await.unwrap();
+    put_off.nack(Redelivery::After(Duration::MAX)).await.unwrap();
+    bus.publish(event(&topic, 1)).await.unwrap();
+    let handled = next(&mut *deliveries, &mut 0).await.pop().unwrap();
+    assert_eq!(number(&handled), 1, "the other one came back");
+    handled.ack().await.unwrap();
+}
