@@ -97,7 +97,8 @@ impl Policy {
     /// Cancel safety: dropping the future drops the running attempt and ends any pause at once (RET-6).
     ///
     /// # Errors
-    /// The last attempt's error, or `Temporary`/`Timeout` when the deadline passed first; that error may have applied.
+    /// The last attempt's error, or `Temporary`/`Timeout` when the deadline passed first; that error may have applied. So
+    /// may the last attempt's, when any attempt's may.
     pub async fn call<T, F, Fut>(&self, operation: &'static str, repeat: Repeat, mut attempt: F) -> Result<T>
     where
         F: FnMut() -> Fut + Send,
@@ -181,11 +182,16 @@ impl Policy {
         Fut: Future<Output = Result<T>> + Send,
         T: Send,
     {
+        let mut may_have_applied = false;
         loop {
-            let error = match attempt().await {
+            let mut error = match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
+            may_have_applied |= error.may_have_applied();
+            if may_have_applied {
+                error = error.maybe_applied();
+            }
             let unsafe_to_repeat = repeat == Repeat::Unsafe && error.may_have_applied();
             let delay = self
                 .retry
@@ -313,6 +319,25 @@ mod tests {
             *log.0.lock().unwrap(),
             [&called[..], &["called cache.get 0 false"]].concat()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_of_unknown_effect_is_not_forgotten_when_a_later_one_certainly_had_none() {
+        let errors = [
+            Error::temporary("cut off").maybe_applied(),
+            Error::temporary("connection refused"),
+            Error::permanent("refused"),
+        ];
+        let mut failures = errors.into_iter();
+        let result: Result<()> = Policy::new(Duration::from_secs(60), retry())
+            .call("event_bus.publish", Repeat::Safe, || {
+                let error = failures.next();
+                async move { error.map_or(Ok(()), Err) }
+            })
+            .await;
+        let error = result.unwrap_err();
+        assert_eq!((error.message(), error.is_permanent()), ("refused", true));
+        assert!(error.may_have_applied(), "the first attempt may be stored");
     }
 
     #[tokio::test(start_paused = true)]
