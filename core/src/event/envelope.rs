@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::{
     Event, EventId,
     event::{DEFAULT_CONTENT_TYPE, Parts},
+    headers::MAX_HEADERS,
 };
 use crate::name::Topic;
 
@@ -21,6 +22,9 @@ use crate::name::Topic;
 const CE: usize = "ce-".len();
 
 const CONTENT_TYPE: &str = "content-type";
+
+/// The most headers that are read: as many again as an event may have, for those of cqi's own, which do not count there.
+const MOST: usize = 2 * MAX_HEADERS;
 
 /// What a source that is not known reads as; the specification wants one that is not empty.
 const NO_SOURCE: &str = "/";
@@ -113,8 +117,8 @@ pub fn write(event: &Event, prefix: Prefix, mut header: impl FnMut(&str, &str)) 
 /// Makes the event of a message that was received on `topic`.
 ///
 /// It never fails: a message of a foreign producer is an event too, which its handler may find undecodable. What is
-/// missing or malformed comes from `fallback`; headers that break [`Headers`](super::Headers)' rules, or whose values
-/// are no text, are left out. An adapter that is through with an event may give it as `spent`: when nobody else has it, the
+/// missing or malformed comes from `fallback`; headers that break [`Headers`](super::Headers)' rules, are too
+/// many, or whose values are no text, are left out. An adapter that is through with an event may give it as `spent`: when nobody else has it, the
 /// new one takes its memory.
 pub fn read<'a, V: AsRef<[u8]>>(
     prefix: Prefix,
@@ -138,8 +142,9 @@ pub fn read<'a, V: AsRef<[u8]>>(
                 content_type = plain(value, DEFAULT_CONTENT_TYPE);
             }
             None => {
-                let inserted = str::from_utf8(value).map(|value| own.insert_protocol(name, value));
-                if !matches!(inserted, Ok(Ok(()))) {
+                let inserted = own.len() < MOST
+                    && str::from_utf8(value).is_ok_and(|value| own.insert_protocol(name, value).is_ok());
+                if !inserted {
                     tracing::trace!(header = %crate::name::shown(name), "header left out");
                 }
             }
@@ -303,6 +308,21 @@ mod tests {
         let read = back(Prefix::Dash, &broken);
         assert_eq!((read.id(), read.time()), (bare.id(), bare.time()));
         assert_eq!(read.headers().iter().collect::<Vec<_>>(), [("ok", "1")]);
+    }
+
+    #[test]
+    fn b_12_headers_over_the_limit_are_left_out() {
+        let many = |name: &str, count: usize| {
+            let each = |n| (format!("{name}{n}"), "x".to_owned());
+            (0..count).map(each).collect::<Vec<_>>()
+        };
+        let users = back(Prefix::Dash, &[many("a", 100), many("cqi-", 7)].concat());
+        assert_eq!(users.headers().len(), 64 + 7);
+        // So many would take minutes, if each were compared with all before it.
+        for name in ["a", "cqi-", "traceparent"] {
+            let flood = back(Prefix::Dash, &many(name, 100_000));
+            assert!(flood.headers().len() <= 128, "{name}");
+        }
     }
 
     #[test]

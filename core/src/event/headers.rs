@@ -33,20 +33,17 @@ impl Headers {
     ///
     /// # Errors
     /// `InvalidInput` naming the header, when its name or value breaks the grammar, the name is reserved, or there are
-    /// 64 already.
+    /// 64 already. Those of cqi's own do not count.
     pub fn insert(&mut self, name: &str, value: &str) -> Result<()> {
         let lower = name.to_ascii_lowercase();
-        if PROTOCOL_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+        if is_protocol(&lower) {
             return Err(refused("header name is reserved for cqi", name));
-        }
-        if self.0.len() >= MAX_HEADERS && self.get(&lower).is_none() {
-            return Err(refused("an event may have at most 64 headers", name));
         }
         self.insert_protocol(name, value)
     }
 
     /// As [`Headers::insert`], for cqi itself and for adapters that read an event from the wire: the names of cqi's own
-    /// protocol (`traceparent`, `tracestate`, `cqi-…`) are taken too, and do not count.
+    /// protocol (`traceparent`, `tracestate`, `cqi-…`) are taken too.
     ///
     /// # Errors
     /// As [`Headers::insert`].
@@ -62,11 +59,18 @@ impl Headers {
         } else if let Some(old) = self.0.iter_mut().find(|(name, _)| **name == *lower) {
             old.1 = value.into();
             return Ok(());
+        } else if self.0.len() >= MAX_HEADERS && !is_protocol(&lower) && self.users() >= MAX_HEADERS {
+            "an event may have at most 64 headers"
         } else {
             self.0.push((lower.into(), value.into()));
             return Ok(());
         };
         Err(refused(why, name))
+    }
+
+    /// How many there are that are not cqi's own.
+    fn users(&self) -> usize {
+        self.0.iter().filter(|(name, _)| !is_protocol(name)).count()
     }
 
     /// Takes a header away, if it is there; the name's case does not matter.
@@ -101,6 +105,10 @@ impl Headers {
     pub fn size(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
+}
+
+fn is_protocol(lower: &str) -> bool {
+    PROTOCOL_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
 }
 
 fn refused(why: &'static str, name: &str) -> Error {
