@@ -1,14 +1,16 @@
 //! The event bus under a policy, with trace headers, log and metrics on every publish (BUS-7).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use futures::future::join_all;
-use tracing::{Instrument as _, Span, field::Empty};
+use tracing::{Span, field::Empty};
 
-use super::{Capabilities, Deliveries, Event, EventBus, Subscription};
+use super::{Capabilities, Deliveries, Event, EventBus, Subscription, lock};
 use crate::{
-    Result,
+    Error, Result,
     health::Checker,
     observe::Observation,
     policy::{Policy, Repeat},
@@ -16,7 +18,8 @@ use crate::{
 
 /// Puts every method of a bus under a [`Policy`].
 ///
-/// Publishing is repeated under the same event id, so a repeated event can be recognised. The trace of the current span
+/// Publishing is repeated under the same event id, so a repeated event can be recognised. Of a batch is repeated what
+/// failed for a passing reason, in its order. The trace of the current span
 /// travels in `traceparent` and `tracestate`; when it is recorded, publishing has a span of its own, from which whoever
 /// handles the event continues.
 #[derive(Debug, Clone)]
@@ -69,6 +72,52 @@ impl GuardedBus {
     }
 }
 
+/// An event of a batch, and what is known of it.
+struct Entry {
+    event: Event,
+    /// The last answer; `None` while an attempt is under way.
+    answer: Option<Result<()>>,
+    /// Whether the next attempt publishes it.
+    open: bool,
+    /// Whether an attempt may have stored it.
+    may_have_applied: bool,
+}
+
+impl Entry {
+    fn new(event: &Event) -> Self {
+        Self {
+            event: event.clone(),
+            answer: None,
+            open: true,
+            may_have_applied: false,
+        }
+    }
+
+    /// The event, if it is to be published.
+    fn begin(&mut self) -> Option<Event> {
+        self.open.then(|| {
+            self.answer = None;
+            self.event.clone()
+        })
+    }
+
+    fn end(&mut self, answer: Result<()>, policy: &Policy) {
+        let answer = answer.map_err(|error| {
+            self.may_have_applied |= error.may_have_applied();
+            match self.may_have_applied {
+                true => error.maybe_applied(),
+                false => error,
+            }
+        });
+        self.open = answer.as_ref().is_err_and(|error| policy.repeats(error));
+        self.answer = Some(answer);
+    }
+
+    fn error(&self) -> Option<&Error> {
+        self.answer.as_ref()?.as_ref().err()
+    }
+}
+
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl EventBus for GuardedBus {
@@ -112,34 +161,39 @@ impl EventBus for GuardedBus {
         } else {
             Span::none()
         };
-        // One attempt for the whole batch; what failed for a passing reason is then repeated one by one.
         let stamp = |event| span.in_scope(|| self.stamp(event));
         let stamped: Vec<_> = events.into_iter().map(stamp).collect();
-        let good: Vec<_> = stamped.iter().flatten().cloned().collect();
-        let sent = tokio::time::timeout(self.policy.deadline(), self.bus.publish_batch(good));
-        let sent = sent.instrument(span.clone()).await;
-        let cut_off = sent.is_err().then_some("TIMEOUT");
-        let failed = sent.iter().flatten().find_map(|result| result.as_ref().err());
-        if let Some(kind) = cut_off.or(failed.map(crate::Error::wire_code)) {
-            span.record("error.type", kind);
-        }
-        drop(span);
-        let mut sent = sent.unwrap_or_default().into_iter();
-        join_all(stamped.into_iter().map(|event| {
-            let first = event.is_ok().then(|| sent.next()).flatten();
-            async move {
-                match (event, first) {
-                    (Ok(event), Some(Err(error))) if error.is_temporary() => self.publish(event).await,
-                    (Ok(event), None) => self.publish(event).await, // the batch as a whole was cut off
-                    (Ok(event), Some(result)) => {
-                        self.report(event.topic().as_str(), event.payload().len(), &result);
-                        result
-                    }
-                    (Err(error), _) => Err(error),
-                }
+        let entries: Mutex<Vec<_>> = Mutex::new(stamped.iter().flatten().map(Entry::new).collect());
+        // Each attempt publishes, in their order, the events that have no last answer yet.
+        let attempt = || async {
+            let open = lock(&entries).iter_mut().filter_map(Entry::begin).collect();
+            let sent = self.bus.publish_batch(open).await;
+            let mut entries = lock(&entries);
+            let open = entries.iter_mut().filter(|entry| entry.open);
+            for (entry, answer) in open.zip(sent) {
+                entry.end(answer, &self.policy);
             }
-        }))
-        .await
+            let repeated = entries.iter().filter(|entry| entry.open);
+            let failed = repeated.chain(&*entries).find_map(Entry::error);
+            failed.cloned().map_or(Ok(()), Err)
+        };
+        let called = self
+            .policy
+            .call_in(span.clone(), "event_bus.publish_batch", Repeat::Safe, attempt)
+            .await;
+        // What has no answer was on its way when the deadline passed.
+        let unknown = called
+            .err()
+            .unwrap_or_else(|| Error::temporary("the bus gave no answer").maybe_applied());
+        let entries = entries.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = entries.into_iter().map(|entry| entry.answer);
+        let finish = |event: Result<Event>| {
+            let event = event?;
+            let result = answers.next().flatten().unwrap_or_else(|| Err(unknown.clone()));
+            self.report(event.topic().as_str(), event.payload().len(), &result);
+            result
+        };
+        stamped.into_iter().map(finish).collect()
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Deliveries>> {
@@ -184,7 +238,10 @@ impl Checker for BusChecker {
     async fn check(&self) -> Result<()> {
         match tokio::time::timeout(CHECK_TIMEOUT, self.0.ping()).await {
             Ok(result) => result,
-            Err(_) => Err(crate::Error::timeout(CHECK_TIMEOUT).with_operation("event_bus.ping")),
+            Err(_) => Err(Error::timeout(CHECK_TIMEOUT).with_operation("event_bus.ping")),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,11 @@ impl Policy {
         &self.observer
     }
 
+    /// Whether a call that failed like this is worth another attempt.
+    pub(crate) fn repeats(&self, error: &Error) -> bool {
+        self.retry.on.accepts(error)
+    }
+
     /// Runs `attempt` under this policy. `operation` is port and method, for example `cache.get`.
     ///
     /// Cancel safety: dropping the future drops the running attempt and ends any pause at once (RET-6).
