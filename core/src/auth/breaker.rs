@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
 use super::{AuthContext, Verifier};
-use crate::{Error, Result, secret::Secret};
+use crate::{Error, Result, policy::later, secret::Secret};
 
 /// When a [`Breaker`] opens, and for how long.
 #[allow(clippy::exhaustive_structs)] // options
@@ -107,7 +107,7 @@ impl<V: Verifier> Breaker<V> {
         state.failures = state.failures.saturating_add(1);
         // Calls that began before it opened say nothing new.
         if probe || state.until.is_none() && state.failures >= self.options.failures {
-            state.until = Some(Instant::now() + self.options.pause);
+            state.until = Some(later(Instant::now(), self.options.pause));
             drop(state);
             let pause = self.options.pause;
             tracing::warn!(error = %error.chain(), ?pause, "the verifier of credentials is not asked for a while");

@@ -43,12 +43,15 @@ use super::{
 use crate::{
     Code, Error, Result,
     observe::{Observation, Observer},
-    policy::Backoff,
+    policy::{Backoff, later},
     request::Scope,
 };
 
 /// How long each last step of a drain may take: what fails comes back after its ack deadline anyway.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Leases are not renewed more often than this.
+const SHORTEST_BEAT: Duration = Duration::from_millis(1);
 
 /// One subscription at work.
 pub(super) struct Consumer {
@@ -88,8 +91,8 @@ impl Consumer {
                 lock(&shared.feed).runs(worker, None);
             });
         }
-        let beat = options.ack_deadline / 3;
-        let mut heartbeat = interval_at(Instant::now() + beat, beat);
+        let beat = (options.ack_deadline / 3).max(SHORTEST_BEAT);
+        let mut heartbeat = interval_at(later(Instant::now(), beat), beat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A slow broker must not keep the loop below from seeing the shutdown.
         let mut beats = JoinSet::new();
@@ -109,7 +112,7 @@ impl Consumer {
                 },
                 () = shared.stop.cancelled(), if drained_at.is_none() => {
                     shared.stopping.store(true, Relaxed);
-                    drained_at = Some(Instant::now() + options.drain_timeout);
+                    drained_at = Some(later(Instant::now(), options.drain_timeout));
                     shared.hand_back().await;
                 }
                 () = overrun(drained_at) => break Err(shared.give_up(&mut workers).await),

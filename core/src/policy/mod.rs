@@ -39,6 +39,11 @@ pub enum Repeat {
 /// Thirty years: further than any deadline, and the clock surely reaches that far.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
+/// The moment so long after another one; one that the clock does not reach counts as [`FAR`] off.
+pub(crate) fn later(from: Instant, delay: Duration) -> Instant {
+    from.checked_add(delay).unwrap_or_else(|| from + FAR)
+}
+
 /// How calls of a port are bounded, repeated and observed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -111,9 +116,7 @@ impl Policy {
         T: Send,
     {
         let started = Instant::now();
-        let deadline = started
-            .checked_add(self.deadline)
-            .unwrap_or_else(|| started + FAR);
+        let deadline = later(started, self.deadline);
         let mut attempts = 1;
         let result = if self.deadline.is_zero() {
             attempts = 0;
@@ -203,7 +206,7 @@ impl Policy {
                 .next_delay(*attempts, &error)
                 .filter(|_| !unsafe_to_repeat);
             // A pause that leaves no time for an attempt would only hide this error behind a timeout.
-            let Some(delay) = delay.filter(|delay| Instant::now() + *delay < deadline) else {
+            let Some(delay) = delay.filter(|delay| later(Instant::now(), *delay) < deadline) else {
                 return Err(error);
             };
             retry::report(&*self.observer, operation, *attempts, delay, &error);
@@ -301,6 +304,22 @@ mod tests {
             (Some(Code::Timeout), true)
         );
         assert!(error.to_string().starts_with("cache.get: "), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_past_the_end_of_the_clock_is_not_waited_for() {
+        let retry = Retry {
+            max: Duration::MAX,
+            ..retry()
+        };
+        for deadline in [Duration::from_secs(1), Duration::MAX] {
+            let asked = Error::temporary("x").with_retry_after(Duration::MAX);
+            let failing = Policy::new(deadline, retry.clone());
+            let failing = failing.call("cache.get", Repeat::Safe, || async {
+                Err::<(), _>(asked.clone())
+            });
+            assert_eq!(failing.await.unwrap_err().message(), "x");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use tokio::{
 use super::{Instance, Registry, ServiceInfo};
 use crate::{
     Code, Error, Result,
-    policy::Backoff,
+    policy::{Backoff, later},
     service::{Lifecycle, Service},
 };
 
@@ -158,7 +158,7 @@ impl Service for KeepAlive {
             };
             tokio::select! {
                 () = lifecycle.shutdown() => break,
-                () = sleep_until(started + pause) => {}
+                () = sleep_until(later(started, pause)) => {}
             }
         }
         self.end().await;
@@ -318,6 +318,19 @@ mod tests {
         let started = Instant::now();
         running.end().await.unwrap();
         assert!(started.elapsed() <= CALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_interval_is_for_ever() {
+        let options = KeepAliveOptions {
+            interval: Duration::MAX - SECOND,
+            ttl: Duration::MAX,
+        };
+        let registry: Arc<dyn Registry> = Arc::new(Faulty::default());
+        let service = KeepAlive::new(Arc::clone(&registry), info(), options).unwrap();
+        let (lifecycle, _ready) = Lifecycle::new(CancellationToken::new());
+        let run = timeout(SECOND * 100, Box::new(service).run(lifecycle));
+        assert!(run.await.is_err());
     }
 
     #[tokio::test]

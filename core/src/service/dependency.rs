@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::task::{isolated, together};
-use crate::{Result, health::Checker, policy::Backoff};
+use crate::{
+    Result,
+    health::Checker,
+    policy::{Backoff, later},
+};
 
 /// How a dependency is checked at start-up (ML-CORE-18).
 #[derive(Debug, Clone)]
@@ -85,7 +89,7 @@ async fn check(checker: &Arc<dyn Checker>, options: &DependencyOptions) -> Resul
     let mut attempt = 1;
     loop {
         let asked = Arc::clone(checker);
-        let deadline = Instant::now() + options.timeout;
+        let deadline = later(Instant::now(), options.timeout);
         let Err(error) = isolated(&what, deadline, async move { asked.check().await }).await else {
             tracing::debug!(dependency = checker.name(), attempt, "dependency is well");
             return Ok(());

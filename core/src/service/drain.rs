@@ -6,7 +6,7 @@ use super::{
     ServiceHandle,
     hooks::{self, Hooks, LAST_CALL},
 };
-use crate::Error;
+use crate::{Error, policy::later};
 
 /// Waits for `delay`, stops the services in reverse order of their start, then runs the hooks. Gives what went wrong.
 pub(super) async fn drain(
@@ -15,7 +15,7 @@ pub(super) async fn drain(
     delay: Duration,
     limit: Duration,
 ) -> Vec<Error> {
-    let deadline = Instant::now() + limit;
+    let deadline = later(Instant::now(), limit);
     tracing::info!(?limit, "stop: draining");
     sleep(delay).await;
     let mut failed = Vec::new();

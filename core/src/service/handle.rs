@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Lifecycle, Service, task::outcome};
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, policy::later};
 
 /// A service in a task of its own. Dropping the handle aborts the service; [`ServiceHandle::stop`] lets it finish.
 pub struct ServiceHandle {
@@ -87,7 +87,7 @@ impl ServiceHandle {
     /// # Errors
     /// The service's own error, its panic, or `Timeout` when it had to be aborted.
     pub async fn stop(&mut self, limit: Duration) -> Result<()> {
-        self.stop_until(Instant::now() + limit).await
+        self.stop_until(later(Instant::now(), limit)).await
     }
 
     pub(super) async fn stop_until(&mut self, deadline: Instant) -> Result<()> {
@@ -191,6 +191,37 @@ mod tests {
         handle.stop(LIMIT).await.unwrap();
         assert!(handle.health().unwrap_err().to_string().contains("has ended"));
         handle.stop(LIMIT).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_may_take_for_ever() {
+        let slow = || {
+            service_fn("slow", |lifecycle: Lifecycle| async move {
+                lifecycle.ready();
+                lifecycle.shutdown().await;
+                tokio::time::sleep(LIMIT * 3600).await;
+                Ok(())
+            })
+        };
+        let mut handle = ServiceHandle::start(slow(), Duration::MAX).await.unwrap();
+        handle.stop(Duration::MAX).await.unwrap();
+
+        let well = std::sync::Arc::new(crate::health::check_fn("database", || async { Ok(()) }));
+        let app = crate::service::App::new(crate::service::ServiceMetadata::new("test", "1.0.0"))
+            .unwrap()
+            .signals(crate::service::Signals::none())
+            .dependency(
+                well,
+                crate::service::DependencyOptions::default().with_timeout(Duration::MAX),
+            )
+            .service(slow())
+            .shutdown_timeout(Duration::MAX);
+        let handle = app.handle();
+        let (ended, _) = tokio::join!(app.run(), async {
+            handle.running().await.unwrap();
+            handle.shutdown().await
+        });
+        ended.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ use super::log::Log;
 use crate::{
     Code, Error, Result,
     event::{Acker, Delivery, Event, Lease, Redelivery, lock},
+    policy::later,
 };
 
 /// A consumer group. Members share it.
@@ -163,7 +164,7 @@ impl GroupState {
         let mut batch = Vec::new();
         let mut lease = |state: &mut State, entry: Entry| {
             let (attempt, event) = (entry.attempts + 1, entry.event.clone());
-            let number = state.lease(entry, now + ack_deadline);
+            let number = state.lease(entry, later(now, ack_deadline));
             batch.push(Delivery::new(
                 event,
                 attempt,
@@ -252,7 +253,7 @@ impl GroupState {
                     state.push_ready(entry);
                 } else {
                     state.delayed.push(Reverse(Delayed {
-                        due: Instant::now() + pause,
+                        due: later(Instant::now(), pause),
                         entry,
                     }));
                 }
@@ -265,7 +266,7 @@ impl GroupState {
 
     /// Starts the lease anew.
     pub(super) fn extend(&self, lease: u64, ack_deadline: Duration) -> Result<()> {
-        let deadline = Instant::now() + ack_deadline;
+        let deadline = later(Instant::now(), ack_deadline);
         lock(&self.state).lease_mut(lease)?.deadline = deadline;
         Ok(())
     }

@@ -30,7 +30,7 @@ use self::{
     log::{Idle, Log},
 };
 use super::{Capabilities, Deliveries, Durability, Event, EventBus, Order, StartAt, Subscription};
-use crate::{Code, Error, Result, name::Topic};
+use crate::{Code, Error, Result, name::Topic, policy::later};
 
 /// The bounds of a [`MemoryBus`].
 #[allow(clippy::exhaustive_structs)]
@@ -148,7 +148,7 @@ impl MemoryBus {
         };
         let topic = event.topic().clone();
         let wait = self.0.options.publish_wait;
-        let until = *until.get_or_insert_with(|| Instant::now() + wait);
+        let until = *until.get_or_insert_with(|| later(Instant::now(), wait));
         tokio::select! {
             biased;
             () = self.0.closed.cancelled() => Err(Error::closed("event bus")),

@@ -63,6 +63,44 @@ async fn handlers_over_the_drain_timeout_are_cut_named_and_redelivered_uncounted
 }
 
 #[tokio::test(start_paused = true)]
+async fn durations_past_the_end_of_the_clock_are_for_ever() {
+    let bus = MemoryBus::new(crate::event::MemoryBusOptions {
+        capacity: 1,
+        publish_wait: Duration::MAX,
+        ..Default::default()
+    });
+    let (router, mut calls) = reporting(|_, attempt| match attempt {
+        1 => Err(Error::temporary("x").with_retry_after(Duration::MAX)),
+        _ => Ok(()),
+    });
+    let retry = Retry {
+        max: Duration::MAX,
+        ..Retry::default()
+    };
+    let options = ConsumeOptions::default()
+        .with_retry(retry)
+        .with_ack_deadline(Duration::MAX)
+        .with_handler_timeout(Duration::MAX)
+        .with_drain_timeout(Duration::MAX);
+    let running = Running::start_on(Arc::new(bus.clone()), router, options).await;
+    running.send(1, None).await;
+    assert_eq!(calls.recv().await.unwrap(), (1, 1));
+    running.send(2, None).await;
+    let full = Event::builder(topic()).build().unwrap();
+    assert!(futures::poll!(bus.publish(full)).is_pending());
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shortest_ack_deadline_is_one() {
+    let (router, _calls) = reporting(|_, _| Ok(()));
+    let options = ConsumeOptions::default().with_ack_deadline(Duration::from_nanos(2));
+    let running = Running::start(router, options).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bus_closed_under_a_subscription_ends_it_with_an_error() {
     let (router, _calls) = reporting(|_, _| Ok(()));
     let running = Running::start(router, ConsumeOptions::default()).await;
