@@ -176,8 +176,9 @@ impl Shared {
             }
             let fetched = tokio::select! {
                 biased;
-                fetched = source.next(self.consumer.options.batch) => fetched,
+                // First, or what is redelivered at once because of the stop would be run again.
                 () = &mut stop => return,
+                fetched = source.next(self.consumer.options.batch) => fetched,
             };
             match fetched {
                 Some(Ok(batch)) => {
@@ -298,6 +299,7 @@ impl Shared {
                         dead_letter: &options.dead_letter,
                         group: subscription.group.as_str(),
                         observer: &**observer,
+                        stop: &self.stop,
                     };
                     Box::pin(settling.settle(delivery, error)).await
                 }

@@ -12,6 +12,8 @@
 //!
 //! A dead letter that cannot be published is no settlement: the event is redelivered instead.
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Delivery, Event, EventBus, Redelivery};
 use crate::{Code, Error, Result, name::Topic, observe::Observation, observe::Observer, policy::Retry};
 
@@ -54,6 +56,8 @@ pub(super) struct Settling<'a> {
     pub(super) dead_letter: &'a DeadLetter,
     pub(super) group: &'a str,
     pub(super) observer: &'a dyn Observer,
+    /// Ends a pause that is made here.
+    pub(super) stop: &'a CancellationToken,
 }
 
 impl Settling<'_> {
@@ -112,8 +116,11 @@ impl Settling<'_> {
         if self.bus.capabilities().delayed_redelivery {
             return delivery.nack(Redelivery::After(pause)).await;
         }
-        // The broker cannot wait, so this slot does. Its lease is kept alive by the consume loop.
-        tokio::time::sleep(pause).await;
+        // The broker cannot wait, so this slot does, until the subscription stops. Its lease is kept alive by the loop.
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
         delivery.nack(Redelivery::After(std::time::Duration::ZERO)).await
     }
 }

@@ -1,6 +1,9 @@
 //! What becomes of an event after its handler: every row of the settlement table.
 
+use async_trait::async_trait;
+
 use super::*;
+use crate::event::{Capabilities, Deliveries};
 
 #[tokio::test(start_paused = true)]
 async fn a_temporary_error_is_redelivered_after_the_back_off_until_it_succeeds() {
@@ -142,4 +145,64 @@ async fn never_dead_letter_means_redelivered_for_ever() {
         assert_eq!(calls.recv().await.unwrap(), (1, attempt));
     }
     running.stop().await.unwrap();
+}
+
+/// A bus that cannot wait before a redelivery.
+#[derive(Debug, Default)]
+struct Impatient(MemoryBus);
+
+#[async_trait]
+impl EventBus for Impatient {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            delayed_redelivery: false,
+            ..self.0.capabilities()
+        }
+    }
+
+    async fn publish(&self, event: Event) -> Result<()> {
+        self.0.publish(event).await
+    }
+
+    async fn publish_batch(&self, events: Vec<Event>) -> Vec<Result<()>> {
+        self.0.publish_batch(events).await
+    }
+
+    async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Deliveries>> {
+        self.0.subscribe(subscription).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.close().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_bus_cannot_wait_the_loop_does_but_not_past_its_stop() {
+    let bus: Arc<dyn EventBus> = Arc::new(Impatient::default());
+    let (router, mut calls) = reporting(|_, _| Err(Error::temporary("x")));
+    let options = ConsumeOptions::default().with_retry(Retry {
+        initial: Duration::from_secs(100),
+        max: Duration::from_secs(100),
+        jitter: 0.0,
+        ..Retry::default()
+    });
+    let running = Running::start_on(Arc::clone(&bus), router, options).await;
+    let started = Instant::now();
+    running.send(7, Some("k")).await;
+    for (attempt, seconds) in [(1, 0), (2, 100)] {
+        assert_eq!(calls.recv().await.unwrap(), (7, attempt));
+        assert_eq!(started.elapsed().as_secs(), seconds);
+    }
+    running.stop().await.unwrap();
+    assert_eq!(started.elapsed().as_secs(), 100);
+    let group = Group::parse("g").unwrap();
+    let mut rest = bus.subscribe(Subscription::new(topic(), group)).await.unwrap();
+    let rest = rest.next(1).await.unwrap().unwrap().remove(0);
+    assert_eq!(rest.attempt(), 3);
+    rest.ack().await.unwrap();
 }
