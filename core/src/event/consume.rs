@@ -18,7 +18,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll},
     thread,
@@ -81,6 +81,7 @@ impl Consumer {
             stop: stop.child_token(),
             stopping: AtomicBool::new(false),
             pace: Pace::default(),
+            failures: AtomicU32::new(0),
             consumer: self,
         });
         let mut workers = JoinSet::new();
@@ -115,7 +116,7 @@ impl Consumer {
                     drained_at = Some(later(Instant::now(), options.drain_timeout));
                     shared.hand_back().await;
                 }
-                () = overrun(drained_at) => break Err(shared.give_up(&mut workers).await),
+                () = overrun(drained_at) => break shared.give_up(&mut workers).await,
                 Some(_) = beats.join_next() => {}
                 _ = heartbeat.tick(), if beats.is_empty() => {
                     let shared = Arc::clone(&shared);
@@ -145,6 +146,8 @@ struct Shared {
     /// Whether `stop` was seen: read once per message, where asking the token would take its lock.
     stopping: AtomicBool,
     pace: Pace,
+    /// How many fetches have failed since one did not, whoever fetched.
+    failures: AtomicU32,
 }
 
 /// The fetcher's hold on the source.
@@ -153,7 +156,6 @@ type Lead<'a> = Option<AsyncMutexGuard<'a, Box<dyn Deliveries>>>;
 impl Shared {
     async fn work(&self, worker: usize) {
         let mut stop = pin!(self.stop.cancelled());
-        let mut failures = 0;
         let mut lead: Lead<'_> = None;
         while !self.stopping.load(Relaxed) {
             let next = lock(&self.feed).pop(worker);
@@ -182,14 +184,14 @@ impl Shared {
             };
             match fetched {
                 Some(Ok(batch)) => {
-                    failures = 0;
+                    self.failures.store(0, Relaxed);
                     lock(&self.feed).push(batch);
                     lead = Some(source);
                     // A source that never runs dry must not keep the thread from other tasks.
                     consume_budget().await;
                 }
                 Some(Err(error)) => {
-                    failures += 1;
+                    let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
                     self.pause(failures, &error).await;
                 }
                 None => self.stop.cancel(),
@@ -335,16 +337,19 @@ impl Shared {
     }
 
     /// Stops handlers that did not end in time, and hands back what they had.
-    async fn give_up(&self, workers: &mut JoinSet<()>) -> Error {
+    async fn give_up(&self, workers: &mut JoinSet<()>) -> Result<()> {
         // A handler that blocks its thread cannot be stopped; it must not stop the drain either.
         let _ = timeout(CLOSE_TIMEOUT, workers.shutdown()).await;
         let held = lock(&self.feed).cut();
         let released = held.iter().map(|lease| lease.nack(Redelivery::Release));
         let _ = timeout(CLOSE_TIMEOUT, join_all(released)).await; // what fails comes back by its deadline
-        Error::timeout(self.consumer.options.drain_timeout)
+        if held.is_empty() {
+            return Ok(());
+        }
+        Err(Error::timeout(self.consumer.options.drain_timeout)
             .with_operation("event_bus.drain")
             .with_context("topic", &self.consumer.subscription.topic)
-            .with_context("handlers_cut", held.len())
+            .with_context("handlers_cut", held.len()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a subscription ends, and how handlers that do not are cut.
 
 use super::*;
+use crate::event::consume::Consumer;
 
 #[tokio::test(start_paused = true)]
 async fn drain_finishes_what_runs_and_hands_back_the_rest_without_counting() {
@@ -89,6 +90,62 @@ async fn durations_past_the_end_of_the_clock_are_for_ever() {
     let full = Event::builder(topic()).build().unwrap();
     assert!(futures::poll!(bus.publish(full)).is_pending());
     running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_without_patience_that_cuts_no_handler_is_clean() {
+    let (router, mut calls) = reporting(|_, _| Ok(()));
+    let options = ConsumeOptions::default().with_drain_timeout(Duration::ZERO);
+    let running = Running::start(router, options).await;
+    running.send(1, None).await;
+    calls.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.stop().await.unwrap();
+}
+
+/// Fails every fetch.
+#[derive(Debug)]
+struct Broken(mpsc::Sender<Instant>);
+
+#[async_trait::async_trait]
+impl crate::event::Deliveries for Broken {
+    async fn next(&mut self, _: usize) -> Option<Result<Vec<crate::event::Delivery>>> {
+        self.0.send(Instant::now()).await.unwrap();
+        Some(Err(Error::temporary("connection refused")))
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pauses_after_failed_fetches_grow_however_many_workers_there_are() {
+    let (fetched, mut fetches) = mpsc::channel(1);
+    let (router, _calls) = reporting(|_, _| Ok(()));
+    let (_, route) = router.into_routes().unwrap().pop_first().unwrap();
+    let consumer = Consumer {
+        bus: Arc::new(MemoryBus::default()),
+        subscription: Subscription::new(topic(), Group::parse("g").unwrap()),
+        route,
+        options: ConsumeOptions::default().with_concurrency(64),
+        observer: Arc::new(crate::observe::Silent),
+        measured: None,
+    };
+    let stop = CancellationToken::new();
+    let watch = async {
+        let first = fetches.recv().await.unwrap();
+        for _ in 0..9 {
+            fetches.recv().await.unwrap();
+        }
+        let last = fetches.recv().await.unwrap();
+        stop.cancel();
+        last - first
+    };
+    let (ended, took) = tokio::join!(consumer.run(Box::new(Broken(fetched)), stop.clone()), watch);
+    ended.unwrap();
+    // 0.1 s, doubled up to 5 s: 26.3 s, give or take a quarter.
+    assert!((19..33).contains(&took.as_secs()), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
