@@ -268,28 +268,32 @@ impl Shared {
         let span = middleware::span(&**observer, &message);
         // What few events need is boxed below: this future is made for each event, and is small without it.
         let work = pin!(async {
-            // The call itself may panic before it makes a future.
-            let mut handling =
-                pin!(async { pin!(middleware::standard(route, measured.as_deref(), message)).await });
-            let mut handled = pin!(poll_fn(|context| caught(handling.as_mut(), context)));
-            // What is ready at once needs neither timer nor clock: the time runs from the first wait.
-            let begin = Scope::default().within(options.handler_timeout);
-            let first = poll_fn(|context| Poll::Ready(begin.step(|| handled.as_mut().poll(context))));
-            let handled = match first.await {
-                Poll::Ready(outcome) => Ok(outcome),
-                Poll::Pending => {
-                    let scope = Scope::default().until(Instant::now().checked_add(options.handler_timeout));
-                    let handled = scope.run(handled);
-                    Box::pin(timeout(options.handler_timeout, handled)).await
+            // A block of its own: a handler that is cut off is dropped, with all it holds, before its event is settled.
+            let outcome = {
+                // The call itself may panic before it makes a future.
+                let mut handling =
+                    pin!(async { pin!(middleware::standard(route, measured.as_deref(), message)).await });
+                let mut handled = pin!(poll_fn(|context| caught(handling.as_mut(), context)));
+                // What is ready at once needs neither timer nor clock: the time runs from the first wait.
+                let begin = Scope::default().within(options.handler_timeout);
+                let first = poll_fn(|context| Poll::Ready(begin.step(|| handled.as_mut().poll(context))));
+                let handled = match first.await {
+                    Poll::Ready(outcome) => Ok(outcome),
+                    Poll::Pending => {
+                        let scope =
+                            Scope::default().until(Instant::now().checked_add(options.handler_timeout));
+                        let handled = scope.run(handled);
+                        Box::pin(timeout(options.handler_timeout, handled)).await
+                    }
+                };
+                match handled {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(_)) => {
+                        observer.observe(&Observation::PanicRecovered { place: "handler" });
+                        Err(Error::temporary("handler panicked").with_code(Code::Panicked))
+                    }
+                    Err(_) => Err(Error::timeout(options.handler_timeout).with_operation("event_bus.handle")),
                 }
-            };
-            let outcome = match handled {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => {
-                    observer.observe(&Observation::PanicRecovered { place: "handler" });
-                    Err(Error::temporary("handler panicked").with_code(Code::Panicked))
-                }
-                Err(_) => Err(Error::timeout(options.handler_timeout).with_operation("event_bus.handle")),
             };
             let settled = match outcome {
                 Ok(()) => delivery.ack().await,

@@ -206,3 +206,28 @@ async fn where_the_bus_cannot_wait_the_loop_does_but_not_past_its_stop() {
     assert_eq!(rest.attempt(), 3);
     rest.ack().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_over_its_time_is_gone_before_its_event_is_settled() {
+    let locked = Arc::new(tokio::sync::Mutex::new(()));
+    let lock = Arc::clone(&locked);
+    let router = Router::new().on(topic(), move |_: Number| {
+        let lock = Arc::clone(&lock);
+        async move {
+            let _held = lock.lock().await;
+            std::future::pending().await
+        }
+    });
+    let options = ConsumeOptions::default()
+        .with_handler_timeout(Duration::from_secs(1))
+        .with_retry(Retry {
+            initial: Duration::from_secs(20),
+            ..Retry::default()
+        });
+    // Settling takes the pause here.
+    let running = Running::start_on(Arc::new(Impatient::default()), router, options).await;
+    running.send(1, None).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(locked.try_lock().is_ok());
+    running.stop().await.unwrap();
+}
