@@ -1,7 +1,7 @@
 //! The one consume loop. An adapter yields deliveries; everything else about consuming is here.
 //!
 //! A fixed set of workers shares one feed. A worker without work becomes the fetcher: it pulls a batch, keeps the first
-//! delivery and leaves the rest to the others. So nothing is fetched that nobody is about to run, a lone event takes no
+//! delivery and leaves the rest to the others. So nothing is fetched while something is ready to run, a lone event takes no
 //! extra hop, and a busy subscription pulls in batches. While handlers end at once, the fetcher runs them all itself:
 //! waking others would cost more than the handlers; the first that has to wait, or that computes for long, calls the
 //! others in. Events of one key run one after another; a supervisor keeps the leases of all held deliveries alive.
