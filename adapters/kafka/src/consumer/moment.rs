@@ -25,9 +25,9 @@ impl Clock {
         self.now.checked_add(Duration::from_millis(wait))
     }
 
-    /// The moment on the shared clock.
+    /// The moment on the shared clock, never an earlier one: both numbers were rounded down.
     pub(super) fn millis(self, at: Instant) -> u64 {
-        let wait = at.saturating_duration_since(self.now).as_millis();
+        let wait = at.saturating_duration_since(self.now).as_millis() + 2;
         self.millis
             .saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
     }

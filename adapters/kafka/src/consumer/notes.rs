@@ -27,17 +27,21 @@ pub(super) struct Note {
 /// Brokers allow 4096 bytes by default (`offset.metadata.max.bytes`).
 const MAX: usize = 4000;
 
-/// Writes what is known above `low`: from there to `touched`, all is settled but `unsettled`, which is in order.
+/// Writes what is known above `low`: from there to `touched`, all is settled but `unsettled`, which is in order. Moments
+/// are told from `now` on, and earlier ones are over.
 ///
 /// What does not fit is left out from the end; those events come again with no attempt counted.
-pub(super) fn encode(low: i64, mut touched: i64, unsettled: impl Iterator<Item = (i64, Note)>) -> String {
+pub(super) fn encode(
+    low: i64,
+    mut touched: i64,
+    now: u64,
+    unsettled: impl Iterator<Item = (i64, Note)>,
+) -> String {
     let mut runs = String::new();
-    let mut base = None;
     let (mut end, mut run) = (low, None::<Run>);
     let mut unsettled = unsettled.take_while(|(offset, _)| *offset < touched).peekable();
     while let Some((offset, note)) = unsettled.next() {
-        let base = *base.get_or_insert(note.not_before);
-        let wait = note.not_before.saturating_sub(base).div_ceil(100);
+        let wait = note.not_before.saturating_sub(now).div_ceil(100);
         let wait = if note.not_before == 0 { None } else { Some(wait) };
         match &mut run {
             Some(run) if run.end() == offset && (run.attempts, run.wait) == (note.attempts, wait) => {
@@ -68,7 +72,7 @@ pub(super) fn encode(low: i64, mut touched: i64, unsettled: impl Iterator<Item =
     if runs.is_empty() && touched <= low {
         return runs;
     }
-    format!("1|{}|{}|{runs}", touched - low, base.unwrap_or_default())
+    format!("1|{}|{now}|{runs}", touched - low)
 }
 
 struct Run {
@@ -151,7 +155,9 @@ mod tests {
             ),
             (101, vec![(100, note(0, 5_000))]),
         ] {
-            let text = encode(100, touched, notes.iter().copied());
+            let earliest = notes.iter().map(|(_, note)| note.not_before).filter(|at| *at > 0);
+            let now = earliest.min().unwrap_or_default();
+            let text = encode(100, touched, now, notes.iter().copied());
             let (until, read) = decode(100, &text).unwrap();
             assert_eq!(
                 (until, read.into_iter().collect::<Vec<_>>()),
@@ -159,14 +165,15 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(encode(100, 100, std::iter::empty()), "");
+        assert_eq!(encode(100, 100, 0, std::iter::empty()), "");
     }
 
     #[test]
-    fn an_earlier_moment_than_the_first_one_is_not_made_earlier_than_it_is() {
-        let notes = [(1, note(1, 9_000)), (2, note(1, 4_000))];
-        let (_, read) = decode(1, &encode(1, 3, notes.into_iter())).unwrap();
-        assert!(read[&2].not_before >= 4_000);
+    fn an_earlier_moment_than_the_first_one_stays_what_it_is() {
+        let notes = [(1, note(1, 9_000)), (2, note(1, 4_000)), (3, note(1, 500))];
+        let (_, read) = decode(1, &encode(1, 4, 1_000, notes.into_iter())).unwrap();
+        let moments: Vec<u64> = read.values().map(|note| note.not_before).collect();
+        assert_eq!(moments, [9_000, 4_000, 1_000], "what is over is over now");
     }
 
     #[test]
@@ -180,7 +187,7 @@ mod tests {
                 )
             })
             .collect();
-        let text = encode(0, 5_000, notes.iter().copied());
+        let text = encode(0, 5_000, 0, notes.iter().copied());
         assert!(text.len() <= 4096, "{}", text.len());
         let (touched, read) = decode(0, &text).unwrap();
         assert!(read.len() > 200);

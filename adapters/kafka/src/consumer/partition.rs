@@ -107,7 +107,7 @@ impl Partition {
             .known
             .range(self.position..)
             .map(|(offset, note)| (*offset, *note));
-        let notes = notes::encode(low, self.touched.max(low), noted.chain(known));
+        let notes = notes::encode(low, self.touched.max(low), clock.millis, noted.chain(known));
         Position {
             partition,
             offset: low,

@@ -152,7 +152,8 @@ fn bus_18_what_was_settled_failed_or_delayed_is_known_to_the_next_owner() {
     let mut other = case.handed_over();
     (0..7).for_each(|offset| other.insert(offset, None));
     assert_eq!(other.seen(), [text("2", 2), text("4", 1), text("6", 1)]);
-    other.later(STEP);
+    // Moments are handed over in tenths of a second, rounded up.
+    other.later(STEP + Duration::from_millis(100));
     let late = other.seen();
     assert!(
         late.contains(&text("0", 2)) && late.contains(&text("5", 2)),
