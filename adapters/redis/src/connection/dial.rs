@@ -19,6 +19,9 @@ use crate::{config::RedisOptions, error};
 /// How long sent bytes may stay unconfirmed before the kernel gives the connection up, and how often it probes an idle one.
 /// The pings are faster; this ends a half-open connection that nobody owns any more.
 const KERNEL: Duration = Duration::from_secs(30);
+/// Which part of the time for connecting one node of a cluster may take. The client waits for every node, and for every
+/// one twice, so that one that hangs would else keep all from being used.
+const NODE: u32 = 3;
 /// How many commands wait in the client for the socket.
 const WAITING: usize = 256;
 
@@ -67,7 +70,7 @@ async fn cluster(options: &RedisOptions, pushes: Option<&Pushes>, limit: Duratio
     let nodes = options.nodes.iter().map(|node| info(options, pushes, node));
     let mut builder = ClusterClientBuilder::new(nodes.collect::<RedisResult<Vec<_>>>()?)
         .retries(0)
-        .connection_timeout(limit)
+        .connection_timeout(limit / NODE)
         .response_timeout(options.timeout)
         .overall_response_timeout(Some(options.timeout))
         .tcp_settings(tcp());

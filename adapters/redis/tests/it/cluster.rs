@@ -7,17 +7,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cqi_core::{Result, cache::Cache, registry::Registry};
+use cqi_core::{Code, Kind, Result, cache::Cache, registry::Registry};
 use cqi_redis::{RedisCache, RedisOptions, RedisRegistry, RedisRegistryOptions};
 use cqi_testkit::{
     conformance::{Profile, cache::CacheHarness, registry::RegistryHarness},
     eventually,
-    fixture::{self, Kind, Options, Server},
+    fixture::{self, Kind as Fixture, Options, Server},
     unique,
 };
+use futures::future::join_all;
 use tokio::sync::OnceCell;
 
-use crate::kit::{FOR_EVER, ask, options};
+use crate::kit::{FOR_EVER, ask, options, raw};
 
 /// Three nodes, each with its bus port.
 struct Cluster(Vec<(Server, u16)>);
@@ -39,7 +40,7 @@ impl Cluster {
             .line("cluster-node-timeout 1000")
             .line("cluster-require-full-coverage no")
             .line(format!("cluster-port {bus}"));
-        Some((fixture::start(Kind::Redis, &options).ok()?, bus))
+        Some((fixture::start(Fixture::Redis, &options).ok()?, bus))
     }
 
     fn address(&self, node: usize) -> SocketAddr {
@@ -121,7 +122,7 @@ async fn shared() -> RedisOptions {
 }
 
 async fn own() -> Option<Cluster> {
-    if let Some(why) = fixture::missing(Kind::Redis) {
+    if let Some(why) = fixture::missing(Fixture::Redis) {
         fixture::skip(&why);
         return None;
     }
@@ -186,6 +187,120 @@ async fn a_key_that_moved_is_followed_without_an_error_and_counted_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hangs_keeps_nobody_from_connecting() {
+    let Some(cluster) = own().await else { return };
+    let keys = cluster.keys().await;
+    cluster.0[1].0.pause();
+    let options = RedisOptions {
+        timeout: Duration::from_secs(2),
+        ..cluster.options()
+    };
+    let cache = RedisCache::connect(options).await.unwrap();
+    for key in [&keys[0], &keys[2]] {
+        assert!(cache.set(key, "v".into(), FOR_EVER).await.unwrap());
+    }
+    assert!(cache.get(&keys[1]).await.unwrap_err().is_temporary());
+    for key in [&keys[0], &keys[2]] {
+        assert_eq!(cache.get(key).await.unwrap().as_deref(), Some(&b"v"[..]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_a_node_that_hangs_are_found_on_the_replica_that_took_over() {
+    let Some(cluster) = own().await else { return };
+    let Some(replica) = Cluster::node() else { return };
+    let (address, bus) = (replica.0.address(), replica.1.to_string());
+    let port = address.port().to_string();
+    let _: () = ask(cluster.address(0), &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+    let primary: String = ask(cluster.address(1), &["CLUSTER", "MYID"]).await;
+    let replicate = eventually(
+        "the replica knows its primary",
+        Duration::from_secs(60),
+        async || {
+            let mut command = redis::cmd("CLUSTER");
+            command.arg("REPLICATE").arg(&primary);
+            command.query_async::<()>(&mut raw(address).await).await
+        },
+    );
+    replicate.await.unwrap();
+    let cache = RedisCache::connect(cluster.options()).await.unwrap();
+    let key = &cluster.keys().await[1];
+    cache.set(key, "v".into(), FOR_EVER).await.unwrap();
+    eventually(
+        "the replica has the key",
+        Duration::from_secs(60),
+        async || match ask::<i64>(address, &["DBSIZE"]).await {
+            1 => Ok(()),
+            size => Err(size),
+        },
+    )
+    .await
+    .unwrap();
+    cluster.0[1].0.pause();
+    let got = eventually(
+        "the key is found on the replica",
+        Duration::from_secs(30),
+        async || cache.get(key).await,
+    );
+    assert_eq!(got.await.unwrap().as_deref(), Some(&b"v"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_about_to_move_is_found_on_either_node() {
+    let Some(cluster) = own().await else { return };
+    let cache = RedisCache::connect(cluster.options()).await.unwrap();
+    let key = cluster.keys().await.remove(0);
+    let [there, moved, new] = ["there", "moved", "new"].map(|name| format!("{{{key}}}{name}"));
+    for key in [&there, &moved] {
+        cache.set(key, "v".into(), FOR_EVER).await.unwrap();
+    }
+    let slot: i64 = ask(cluster.address(0), &["CLUSTER", "KEYSLOT", &key]).await;
+    for (node, state, other) in [(2, "IMPORTING", 0), (0, "MIGRATING", 2)] {
+        let other: String = ask(cluster.address(other), &["CLUSTER", "MYID"]).await;
+        let _: () = ask(
+            cluster.address(node),
+            &["CLUSTER", "SETSLOT", &slot.to_string(), state, &other],
+        )
+        .await;
+    }
+    let to = cluster.address(2);
+    let (host, port) = (to.ip().to_string(), to.port().to_string());
+    let _: () = ask(
+        cluster.address(0),
+        &["MIGRATE", &host, &port, &moved, "0", "5000"],
+    )
+    .await;
+
+    for key in [&there, &moved] {
+        assert_eq!(cache.get(key).await.unwrap().as_deref(), Some(&b"v"[..]));
+    }
+    let ttl = Some(Duration::from_secs(60));
+    let adding = (1..=64).map(|_| cache.add(&new, 1, ttl));
+    let mut sums: Vec<_> = join_all(adding).await.into_iter().map(Result::unwrap).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=64).collect::<Vec<_>>());
+    assert!(cache.delete(&moved).await.unwrap());
+    assert_eq!(cache.get(&moved).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_taken_for_a_single_server_is_told() {
+    let Some(cluster) = own().await else { return };
+    let options = RedisOptions {
+        cluster: false,
+        nodes: cluster.options().nodes[..1].to_vec(),
+        ..cluster.options()
+    };
+    let cache = RedisCache::connect(options).await.unwrap();
+    let error = cache.get(&cluster.keys().await[1]).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Permanent, Some(Code::FailedPrecondition))
+    );
+    assert!(error.to_string().contains("cluster=true"), "{error}");
+}
+
 struct Harness;
 
 #[async_trait]
@@ -203,7 +318,7 @@ impl CacheHarness for Harness {
     }
 
     fn missing(&self) -> Option<String> {
-        fixture::missing(Kind::Redis)
+        fixture::missing(Fixture::Redis)
     }
 }
 
@@ -226,7 +341,7 @@ impl RegistryHarness for Harness {
     }
 
     fn missing(&self) -> Option<String> {
-        fixture::missing(Kind::Redis)
+        fixture::missing(Fixture::Redis)
     }
 
     fn time_to_live(&self) -> Duration {
