@@ -42,7 +42,7 @@ impl RedisCache {
     /// `InvalidInput` for bad options and an unknown database, `Unauthorized` for refused credentials,
     /// `Temporary`/`Unavailable` when there is no server, `Permanent` when it is none of Redis.
     pub async fn connect(options: RedisOptions) -> Result<Self> {
-        let connection = Connection::open(options, "cache", false).await?;
+        let connection = Connection::open(options, "cache", None).await?;
         Ok(Self {
             connection: Arc::new(connection),
         })

@@ -12,6 +12,9 @@ pub(crate) struct Call {
     pub(crate) operation: &'static str,
     /// Whether it changes anything.
     pub(crate) writes: bool,
+    /// Whether it touches its one key only, so that it may be carried out where that key has moved to before the rest of
+    /// its slot has.
+    pub(crate) one_key: bool,
 }
 
 impl Call {
@@ -19,6 +22,7 @@ impl Call {
         Self {
             operation,
             writes: false,
+            one_key: true,
         }
     }
 
@@ -26,6 +30,15 @@ impl Call {
         Self {
             operation,
             writes: true,
+            one_key: true,
+        }
+    }
+
+    /// The same, for what touches more than its one key.
+    pub(crate) const fn of_many_keys(self) -> Self {
+        Self {
+            one_key: false,
+            ..self
         }
     }
 }
@@ -92,6 +105,14 @@ pub(crate) fn connecting(error: &RedisError, server: &str, tls: bool, limit: Dur
         },
     };
     made.with_operation("redis.connect")
+        .with_context("server", server)
+}
+
+/// What a node of a cluster says to whom it takes for another cluster's client.
+pub(crate) fn of_a_cluster(call: Call, server: &str) -> Error {
+    Error::permanent("the Redis server is a node of a cluster: add ?cluster=true to its URL")
+        .with_code(Code::FailedPrecondition)
+        .with_operation(call.operation)
         .with_context("server", server)
 }
 

@@ -87,7 +87,7 @@ async fn cluster(options: &RedisOptions, pushes: Option<&Pushes>, limit: Duratio
 async fn ping(wire: &mut Wire) -> RedisResult<Value> {
     let ping = redis::cmd("PING");
     match wire {
-        Wire::Single(_) => wire.send(&ping).await,
+        Wire::Single(_) => wire.send(&ping, false).await,
         Wire::Cluster(cluster) => {
             let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
             cluster.route_command(ping, any).await?.extract_error()
@@ -139,16 +139,16 @@ fn certificates(options: &RedisOptions) -> Option<TlsCertificates> {
     })
 }
 
-/// Passes on the channel of every published message, and that the connection ended.
+/// Passes on the text of every published message, and that the connection ended.
 fn hear(pushes: &Pushes) -> impl AsyncPushSender + use<> {
     let pushes = pushes.clone();
     move |push: PushInfo| -> Result<(), ()> {
-        let channel: Arc<str> = match (push.kind, push.data.first()) {
-            (PushKind::Message, Some(Value::BulkString(channel))) => String::from_utf8_lossy(channel).into(),
+        let text: Arc<str> = match (push.kind, &*push.data) {
+            (PushKind::Message, [_channel, Value::BulkString(text)]) => String::from_utf8_lossy(text).into(),
             (PushKind::Disconnection, _) => "".into(),
             _ => return Ok(()),
         };
-        let _ = pushes.send(channel); // nobody listens at present
+        let _ = pushes.send(text); // nobody listens at present
         Ok(())
     }
 }

@@ -6,7 +6,6 @@ mod supervisor;
 mod wire;
 
 use std::{
-    collections::BTreeSet,
     fmt, io,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
@@ -21,17 +20,17 @@ use tokio::{
 
 use self::{
     dial::dial,
-    state::{Link, Shared, State},
+    state::{Bell, Link, Shared, State},
 };
 use crate::{
     config::RedisOptions,
-    error::{Call, classify, unexpected},
+    error::{Call, classify, of_a_cluster, unexpected},
 };
 
 /// How many pushed messages wait for a listener that is behind; it then counts as having heard something.
 const MAX_BEHIND: usize = 64;
 
-/// What was published, by channel; the empty name means that anything may have been missed.
+/// What was published; the empty text means that anything may have been missed.
 pub(crate) type Pushes = broadcast::Sender<Arc<str>>;
 
 /// A connection and the task that looks after it. Dropping it ends both.
@@ -41,11 +40,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects for the handle named `owner`. With `listens` it can [`Connection::listen`], for which Redis 6 is needed.
-    pub(crate) async fn open(options: RedisOptions, owner: &'static str, listens: bool) -> Result<Self> {
+    /// Connects for the handle named `owner`. With a channel it can [`Connection::listen`] to that, for which Redis 6 is
+    /// needed.
+    pub(crate) async fn open(
+        options: RedisOptions,
+        owner: &'static str,
+        channel: Option<&'static str>,
+    ) -> Result<Self> {
         options.validate()?;
-        let pushes = listens.then(|| Pushes::new(MAX_BEHIND));
-        let wire = dial(&options, pushes.as_ref(), options.connection_timeout).await?;
+        let bell = channel.map(|channel| Bell::new(channel, MAX_BEHIND));
+        let pushes = bell.as_ref().map(|bell| &bell.pushes);
+        let wire = dial(&options, pushes, options.connection_timeout).await?;
         let shared = Arc::new(Shared {
             server: options.server(),
             owner,
@@ -54,8 +59,7 @@ impl Connection {
             timeouts: Default::default(),
             wrong_server: Default::default(),
             closed: Default::default(),
-            channels: Mutex::new(BTreeSet::new()),
-            pushes,
+            bell,
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(supervisor::run(Arc::clone(&shared)));
@@ -77,7 +81,8 @@ impl Connection {
             .map_err(|error| self.classify(&error, call))
     }
 
-    /// Runs a script, by its hash if the server knows it. All its keys are in the slot of `key`.
+    /// Runs a script, by its hash if the server knows it. All its keys are in the slot of `key`. Within the configured time
+    /// as well, and cancel-safe as [`Connection::run`] is.
     pub(crate) async fn script(
         &self,
         call: Call,
@@ -91,41 +96,56 @@ impl Connection {
             command.arg(script).arg(1).arg(key).arg(args);
             command
         };
-        match self.send(call, &command("EVALSHA", script.get_hash())).await? {
+        let deadline = self.deadline();
+        let mut answer = self.send(call, &command("EVALSHA", script.get_hash())).await?;
+        if matches!(&answer, Err(error) if error.code() == Some("NOSCRIPT")) {
             // The server was restarted or is new: it takes the whole text, and knows it from then on.
-            Err(error) if error.code() == Some("NOSCRIPT") => self.run(call, &command("EVAL", code)).await,
-            answer => answer.map_err(|error| self.classify(&error, call)),
+            answer = self.send_by(deadline, call, &command("EVAL", code)).await?;
         }
+        answer.map_err(|error| self.classify(&error, call))
     }
 
     /// Fails at once when there is no connection; what became of the command is in the inner result.
     async fn send(&self, call: Call, command: &Cmd) -> Result<RedisResult<Value>> {
-        let shared = &self.shared;
-        if let Some(mut link) = shared.link() {
-            let answer = link.wire.send(command).await;
-            return Ok(shared.note(link.id, answer));
+        match self.shared.link() {
+            // The client keeps the time of one command itself.
+            Some(mut link) if !link.wire.is_cluster() => {
+                let answer = link.wire.send(command, call.one_key).await;
+                Ok(self.shared.note(link.id, answer))
+            }
+            _ => self.send_by(self.deadline(), call, command).await,
         }
-        let deadline = Instant::now() + shared.options.timeout;
-        let mut link = shared.wait_for_link(call, deadline).await?;
-        let answer = timeout_at(deadline, link.wire.send(command)).await;
+    }
+
+    async fn send_by(&self, deadline: Instant, call: Call, command: &Cmd) -> Result<RedisResult<Value>> {
+        let shared = &self.shared;
+        let mut link = match shared.link() {
+            Some(link) => link,
+            None => shared.wait_for_link(call, deadline).await?,
+        };
+        let answer = timeout_at(deadline, link.wire.send(command, call.one_key)).await;
         let answer = answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
         Ok(shared.note(link.id, answer))
     }
 
-    fn classify(&self, error: &RedisError, call: Call) -> Error {
-        classify(error, call, &self.shared.server, self.shared.options.timeout)
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.options.timeout
     }
 
-    /// Hears what is published from now on. `None` when the connection was opened without listening.
+    fn classify(&self, error: &RedisError, call: Call) -> Error {
+        let options = &self.shared.options;
+        match error.code() {
+            Some("MOVED") if !options.cluster => of_a_cluster(call, &self.shared.server),
+            _ => classify(error, call, &self.shared.server, options.timeout),
+        }
+    }
+
+    /// Hears what is published from now on, and the empty text when it is sure to hear everything. `None` when the
+    /// connection was opened without a channel.
     ///
     /// A server that does not let this user listen is logged, and then nothing is heard: ask from time to time.
-    pub(crate) async fn listen(&self, channel: &str) -> Option<broadcast::Receiver<Arc<str>>> {
-        let heard = self.shared.pushes.as_ref()?.subscribe();
-        let new = self.shared.channels().insert(channel.to_owned());
-        if new && let Some(link) = self.shared.link() {
-            self.shared.subscribe(link.wire, &[channel.to_owned()]).await;
-        }
-        Some(heard)
+    pub(crate) fn listen(&self) -> Option<broadcast::Receiver<Arc<str>>> {
+        self.shared.bell.as_ref().map(Bell::listen)
     }
 
     pub(crate) async fn ping(&self, operation: &'static str) -> Result<()> {

@@ -1,17 +1,14 @@
 //! Which connection is in use, and what its callers report about it.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use cqi_core::{Code, Error, Result};
 use redis::{RedisError, RedisResult, Value};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, broadcast, watch},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -51,9 +48,44 @@ pub(super) struct Shared {
     /// Rung when the link works but should be replaced.
     pub(super) wrong_server: Notify,
     pub(super) closed: CancellationToken,
-    /// What to subscribe to on every new link.
-    pub(super) channels: Mutex<BTreeSet<String>>,
-    pub(super) pushes: Option<Pushes>,
+    pub(super) bell: Option<Bell>,
+}
+
+/// The channel that a connection can listen to. It does so from the first listener on.
+pub(super) struct Bell {
+    pub(super) channel: &'static str,
+    pub(super) pushes: Pushes,
+    wanted: AtomicBool,
+    /// Rung by the first listener.
+    pub(super) first: Notify,
+}
+
+impl Bell {
+    pub(super) fn new(channel: &'static str, behind: usize) -> Self {
+        Self {
+            channel,
+            pushes: Pushes::new(behind),
+            wanted: AtomicBool::new(false),
+            first: Notify::new(),
+        }
+    }
+
+    pub(super) fn listen(&self) -> broadcast::Receiver<Arc<str>> {
+        let heard = self.pushes.subscribe();
+        if !self.wanted.swap(true, Ordering::SeqCst) {
+            self.first.notify_one();
+        }
+        heard
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst)
+    }
+
+    /// Tells listeners that they may have missed something.
+    pub(super) fn ring(&self) {
+        let _ = self.pushes.send(Arc::from("")); // nobody listens at present
+    }
 }
 
 impl Shared {
@@ -93,6 +125,10 @@ impl Shared {
             }
             Err(error) => error,
         };
+        // What comes late on an old link says nothing of the one in use.
+        if self.link().is_none_or(|current| current.id != link) {
+            return Err(error);
+        }
         match damage(&error) {
             Damage::None => self.timeouts.store(0, Ordering::Relaxed),
             Damage::Timeout => {
@@ -130,28 +166,25 @@ impl Shared {
         }
     }
 
-    pub(super) fn channels(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) async fn subscribe(&self, mut wire: Wire, channels: &[String]) {
-        if channels.is_empty() {
-            return;
+    /// Listens on a link, if anybody wants to. An error is that of the link, not that of a server which does not let us.
+    pub(super) async fn subscribe(&self, wire: &mut Wire) -> RedisResult<()> {
+        let Some(bell) = self.bell.as_ref().filter(|bell| bell.is_wanted()) else {
+            return Ok(());
+        };
+        match wire.subscribe(bell.channel).await {
+            Ok(()) => bell.ring(),
+            Err(error) => {
+                let code = error.code().unwrap_or_else(|| error.category());
+                tracing::warn!(
+                    server = self.server,
+                    why = code,
+                    "cannot subscribe, changes will be noticed later"
+                );
+                if error.code().is_none() {
+                    return Err(error);
+                }
+            }
         }
-        if let Err(error) = wire.subscribe(channels).await {
-            let code = error.code().unwrap_or_else(|| error.category());
-            tracing::warn!(
-                server = self.server,
-                why = code,
-                "cannot subscribe, changes will be noticed later"
-            );
-        }
-    }
-
-    /// Tells listeners that they may have missed something.
-    pub(super) fn ring(&self) {
-        if let Some(pushes) = &self.pushes {
-            let _ = pushes.send(Arc::from("")); // nobody listens at present
-        }
+        Ok(())
     }
 }

@@ -8,13 +8,12 @@ use std::{
 };
 
 use cqi_core::{Result, policy::Backoff};
-use redis::RedisError;
+use redis::{RedisError, Value};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     dial::dial,
     state::{Link, Shared, State},
-    wire::Wire,
 };
 
 /// Pauses between attempts. Short, so that calls work within 2 s after the server does.
@@ -64,7 +63,7 @@ impl Supervisor<'_> {
                     tokio::select! {
                         () = lost => {}
                         () = self.shared.wrong_server.notified() => self.exchange(since).await,
-                        error = self.ping(link.clone()) => self.shared.lose(link.id, &error),
+                        error = self.attend(link.clone()) => self.shared.lose(link.id, &error),
                     }
                     if since.elapsed() >= STABLE {
                         self.failures = 0;
@@ -75,13 +74,25 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Pings until there is no answer.
-    async fn ping(&self, mut link: Link) -> RedisError {
+    /// Pings, and listens once somebody wants to, until there is no answer.
+    async fn attend(&self, mut link: Link) -> RedisError {
         let interval = self.shared.options.ping_interval;
+        let limit = interval.min(self.shared.options.timeout);
         let ping = redis::cmd("PING");
         loop {
-            sleep(interval).await;
-            match timeout(interval.min(self.shared.options.timeout), link.wire.send(&ping)).await {
+            let wanted = async {
+                match &self.shared.bell {
+                    Some(bell) => bell.first.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let answer = tokio::select! {
+                () = sleep(interval) => timeout(limit, link.wire.send(&ping, false)).await,
+                () = wanted => timeout(limit, self.shared.subscribe(&mut link.wire))
+                    .await
+                    .map(|listens| listens.map(|()| Value::Okay)),
+            };
+            match answer {
                 Err(_) => return std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
                 // An error is an answer as well, if the server gave it.
                 Ok(Err(error)) if error.code().is_none() => return error,
@@ -130,9 +141,10 @@ impl Supervisor<'_> {
         self.failures = self.failures.saturating_add(1);
         let options = &self.shared.options;
         let limit = options.connection_timeout.min(ATTEMPT);
-        let wire = dial(options, self.shared.pushes.as_ref(), limit).await?;
-        let channels: Vec<_> = self.shared.channels().iter().cloned().collect();
-        self.shared.subscribe(Wire::clone(&wire), &channels).await;
+        let bell = self.shared.bell.as_ref();
+        let mut wire = dial(options, bell.map(|bell| &bell.pushes), limit).await?;
+        // Without it listeners only hear later; a link that is no good shows that by itself.
+        let _ = timeout(limit, self.shared.subscribe(&mut wire)).await;
         self.links += 1;
         let link = Link { id: self.links, wire };
         self.shared.timeouts.store(0, Ordering::Relaxed);
@@ -143,7 +155,9 @@ impl Supervisor<'_> {
             }
             open
         });
-        self.shared.ring();
+        if let Some(bell) = bell {
+            bell.ring();
+        }
         tracing::info!(server = self.shared.server, "connected to Redis again");
         Ok(())
     }

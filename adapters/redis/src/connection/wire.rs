@@ -1,8 +1,10 @@
 //! The client's own connections: to one server, or to a cluster.
 
 use redis::{
-    Cmd, RedisResult, Value, aio::ConnectionLike, aio::MultiplexedConnection,
+    Cmd, RedisError, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
     cluster_async::ClusterConnection,
+    cluster_routing::SingleNodeRoutingInfo,
 };
 
 /// How often a key may have moved while a call looks for it.
@@ -15,22 +17,18 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// An error that the server answers with is an `Err`.
-    pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
-        let answer = match self {
-            Self::Single(connection) => connection.send_packed_command(command).await,
-            Self::Cluster(connection) => redirected(connection, command).await,
-        };
-        match answer {
-            Ok(Value::ServerError(error)) => Err(error.into()),
-            answer => answer,
+    /// An error that the server answers with is an `Err`. `one_key`: see [`Call`](crate::error::Call).
+    pub(super) async fn send(&mut self, command: &Cmd, one_key: bool) -> RedisResult<Value> {
+        match self {
+            Self::Single(connection) => refused(connection.send_packed_command(command).await),
+            Self::Cluster(connection) => redirected(connection, command, one_key).await,
         }
     }
 
-    pub(super) async fn subscribe(&mut self, channels: &[String]) -> RedisResult<()> {
+    pub(super) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
         match self {
-            Self::Single(connection) => connection.subscribe(channels).await,
-            Self::Cluster(connection) => connection.subscribe(channels).await,
+            Self::Single(connection) => connection.subscribe(channel).await,
+            Self::Cluster(connection) => connection.subscribe(channel).await,
         }
     }
 
@@ -39,15 +37,53 @@ impl Wire {
     }
 }
 
-/// Follows a key that has moved to another node. That is no repeating: the node that said so did nothing. The client would
-/// follow by itself only if it might repeat everything else too.
-async fn redirected(connection: &mut ClusterConnection, command: &Cmd) -> RedisResult<Value> {
-    for _ in 0..MAX_REDIRECTS {
-        match connection.req_packed_command(command).await {
-            Err(error) if error.code() == Some("MOVED") => {}
-            Ok(Value::ServerError(error)) if error.code() == "MOVED" => {}
+/// Follows a key that has moved to another node, or is about to. That is no repeating: the node that said so did nothing.
+/// The client would follow by itself only if it might repeat everything else too.
+async fn redirected(connection: &mut ClusterConnection, command: &Cmd, one_key: bool) -> RedisResult<Value> {
+    let mut redirects = 0;
+    loop {
+        let mut answer = refused(connection.req_packed_command(command).await);
+        if let Err(error) = &answer
+            && one_key
+            && error.code() == Some("ASK")
+        {
+            answer = match asked(error) {
+                Some(node) => asking(connection, command, node).await,
+                None => answer,
+            };
+        }
+        match answer {
+            Err(error) if error.code() == Some("MOVED") && redirects < MAX_REDIRECTS => redirects += 1,
             answer => return answer,
         }
     }
-    connection.req_packed_command(command).await
+}
+
+/// The node that a key is moving to.
+fn asked(error: &RedisError) -> Option<SingleNodeRoutingInfo> {
+    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    Some(SingleNodeRoutingInfo::ByAddress {
+        host: host.to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
+/// Has a command carried out by the node that its key is moving to. It must be told so right before, with no other
+/// caller's command in between.
+async fn asking(
+    connection: &mut ClusterConnection,
+    command: &Cmd,
+    node: SingleNodeRoutingInfo,
+) -> RedisResult<Value> {
+    let mut both = redis::pipe();
+    both.cmd("ASKING").add_command(command.clone());
+    let mut answers = connection.route_pipeline(both, 1, 1, node).await?;
+    refused(Ok(answers.pop().unwrap_or(Value::Nil)))
+}
+
+fn refused(answer: RedisResult<Value>) -> RedisResult<Value> {
+    match answer {
+        Ok(Value::ServerError(error)) => Err(error.into()),
+        answer => answer,
+    }
 }

@@ -52,7 +52,7 @@ impl RedisRegistry {
             ));
         }
         let ttl = options.ttl.min(MAX_TTL).as_millis().to_string();
-        let connection = Connection::open(options.redis, "registry", true).await?;
+        let connection = Connection::open(options.redis, "registry", Some(scripts::BELL)).await?;
         Ok(Self(Arc::new(Shared { connection, ttl })))
     }
 }
@@ -62,7 +62,7 @@ impl Shared {
         let args = [args[0], &self.ttl, args[1], args[2]].map(str::as_bytes);
         let answer = self
             .connection
-            .script(call, &code.script, code.text, scripts::SLOT, &args)
+            .script(call.of_many_keys(), &code.script, code.text, scripts::SLOT, &args)
             .await?;
         from_redis_value(answer).map_err(|_| self.connection.unexpected(call))
     }

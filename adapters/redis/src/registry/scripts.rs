@@ -29,10 +29,8 @@ pub(super) static DEREGISTER: Code = code!("deregister.lua");
 pub(super) static DISCOVER: Code = code!("discover.lua");
 pub(super) static POLL: Code = code!("poll.lua");
 
-/// The channel on which changes of a name are announced.
-pub(super) fn bell(name: &str) -> String {
-    format!("{{cqi-registry}}:bell:{name}")
-}
+/// The channel on which the name is published of which something has changed.
+pub(super) const BELL: &str = "{cqi-registry}:bell";
 
 /// The key that leads to the node of a cluster where the registry is.
 pub(super) const SLOT: &str = "{cqi-registry}:slot";

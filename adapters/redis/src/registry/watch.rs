@@ -31,9 +31,8 @@ const CALL: Call = Call::read("registry.watch");
 pub(super) struct RedisWatch {
     shared: Arc<Shared>,
     name: String,
-    /// The channels on which something was published, for all watches of this handle.
+    /// The names of which something has changed, whoever watches them.
     bell: Option<broadcast::Receiver<Arc<str>>>,
-    channel: String,
     /// The last change that was read.
     position: String,
     pending: VecDeque<Change>,
@@ -45,14 +44,12 @@ pub(super) struct RedisWatch {
 
 impl RedisWatch {
     pub(super) async fn start(shared: Arc<Shared>, name: &str) -> Result<Self> {
-        let channel = scripts::bell(name);
         // Listens before it looks, so that nothing falls in between.
-        let bell = shared.connection.listen(&channel).await;
+        let bell = shared.connection.listen();
         let mut watch = Self {
             shared,
             name: name.to_owned(),
             bell,
-            channel,
             position: String::new(),
             pending: VecDeque::new(),
             known: BTreeSet::new(),
@@ -129,7 +126,7 @@ impl RedisWatch {
                 () = self.shared.connection.closed() => return,
                 () = sleep_until(self.look) => return,
                 rung = rung => match rung {
-                    Ok(channel) if *channel != *self.channel && !channel.is_empty() => {}
+                    Ok(name) if *name != *self.name && !name.is_empty() => {}
                     Ok(_) | Err(RecvError::Lagged(_)) => break,
                     Err(RecvError::Closed) => self.bell = None,
                 }

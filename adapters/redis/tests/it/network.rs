@@ -10,9 +10,10 @@ use cqi_testkit::{
     proxy::{Direction, Proxy},
     unique,
 };
-use tokio::time::Instant;
+use futures::future::join_all;
+use tokio::time::{Instant, sleep};
 
-use crate::kit::{FOR_EVER, options};
+use crate::kit::{FOR_EVER, options, own};
 
 async fn scene(ping_interval: Duration) -> Option<(Proxy, RedisCache, Duration)> {
     let server = fixture::require(Fixture::Redis)?;
@@ -49,6 +50,51 @@ async fn f_cache_02_a_dead_connection_is_replaced_within_three_timeouts() {
         began.elapsed()
     );
     assert_eq!(proxy.accepted(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_late_on_a_dead_connection_does_not_count_against_the_next() {
+    let Some((proxy, cache, timeout)) = scene(Duration::from_secs(600)).await else {
+        return;
+    };
+    proxy.black_hole_old(Direction::Both);
+    let three = || join_all((0..3).map(|_| cache.get("k")));
+    let late = async {
+        sleep(timeout / 2).await;
+        three().await
+    };
+    let (first, late) = tokio::join!(three(), late);
+    assert!(first.iter().chain(&late).all(Result::is_err));
+    proxy.latency(timeout * 2);
+    let error = cache.get("k").await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::Timeout));
+    proxy.heal().await;
+    eventually("it works", timeout * 10, async || cache.ping().await)
+        .await
+        .unwrap();
+    assert_eq!(proxy.accepted(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_the_server_does_not_know_takes_no_more_than_the_time_of_one_call() {
+    let Some(server) = own(&[]) else { return };
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let limit = Duration::from_secs(1);
+    let options = RedisOptions {
+        timeout: limit,
+        ping_interval: Duration::from_secs(600),
+        ..options(proxy.address())
+    };
+    let cache = RedisCache::connect(options).await.unwrap();
+    // There and back, so that one call has the time and two have not.
+    proxy.latency(limit * 3 / 8);
+    let began = Instant::now();
+    let error = cache.add("k", 1, Some(limit)).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.may_have_applied()),
+        (Some(Code::Timeout), true)
+    );
+    assert!(began.elapsed() < limit * 5 / 4, "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

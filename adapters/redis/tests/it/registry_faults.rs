@@ -212,6 +212,39 @@ async fn with_it_a_watch_hears_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn watches_of_ever_new_names_leave_nothing_behind_and_all_hear_at_once() {
+    let Some(server) = own(&[]) else { return };
+    let (here, there) = (
+        registry(server.address(), TTL * 10).await,
+        registry(server.address(), TTL * 10).await,
+    );
+    let channels = async || ask::<Vec<String>>(server.address(), &["PUBSUB", "CHANNELS", "*"]).await;
+    assert_eq!(channels().await, [""; 0], "nobody has asked to hear anything");
+    let name = unique("service");
+    // The first is given up right after its beginning.
+    let _ = timeout(Duration::ZERO, there.watch(&name)).await;
+    for _ in 0..20 {
+        there.watch(&unique("service")).await.unwrap();
+    }
+    let heard = eventually("it listens", SECOND * 5, async || match channels().await.len() {
+        1 => Ok(()),
+        count => Err(count),
+    });
+    heard.await.unwrap();
+    let mut watch = there.watch(&name).await.unwrap();
+    let mut waited = Duration::ZERO;
+    for port in 1..=20 {
+        here.register(info(&unique("service"), port)).await.unwrap();
+        let instance = here.register(info(&name, port)).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(next(&mut watch).await.unwrap(), Change::Up(instance));
+        waited += began.elapsed();
+    }
+    assert!(waited < SECOND * 5, "20 changes took {waited:?}");
+    assert_eq!(channels().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reg_8_nothing_is_left_of_what_is_gone() {
     let Some(server) = own(&[]) else { return };
     let registry = registry(server.address(), SECOND / 2).await;

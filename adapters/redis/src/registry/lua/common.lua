@@ -23,7 +23,7 @@ local function tell(name, ttl, ...)
   local key = base .. 'changes:' .. name
   local position = redis.call('XADD', key, 'MAXLEN', 256, '*', ...)
   keep(key, ttl)
-  redis.pcall('PUBLISH', base .. 'bell:' .. name, '')
+  redis.pcall('PUBLISH', base .. 'bell', name)
   return position
 end
 
