@@ -102,7 +102,7 @@ impl Source for Env {
             match (known.get(name), value) {
                 (Some(key), Some(text)) => settings.set_text(*key, text, name),
                 (Some(key), None) => settings.refuse(*key, "must be UTF-8", name),
-                (None, _) if self.not_a_setting.as_ref() == Some(name) => {}
+                (None, _) if self.not_a_setting.as_ref() == Some(name) || settings.named.contains(name) => {}
                 (None, _) => settings.warn(match nearest(name, known.keys().map(String::as_str)) {
                     Some(near) => format!("unknown variable {name}, did you mean {near}?"),
                     None => format!("unknown variable {name}"),

@@ -112,6 +112,7 @@ fn take(
             found.set_table(keys, &table, name);
             expand(&mut found, vars);
             settings.given.append(&mut found.given);
+            settings.named.append(&mut found.named);
             settings.violations.append(&mut found.violations);
         }
         Err(why) => settings.refuse("", why, place),
@@ -127,6 +128,7 @@ fn expand(settings: &mut Settings, vars: &Vars) {
                 given.loose = true;
                 given.origin = format!("{}, {}", given.origin, names.join(", "));
                 settings.given.push(given);
+                settings.named.extend(names);
             }
             Err(why) => settings.refuse(given.key, why, given.origin),
         }

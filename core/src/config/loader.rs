@@ -9,7 +9,7 @@ use super::{
     Keys, Settings, Source, Validate,
     env::{Env, Vars},
     file::{EmbeddedSource, FileSource},
-    resolve::resolve,
+    resolve::{fill, resolve},
     source::Flags,
     validate::into_error,
 };
@@ -164,15 +164,17 @@ impl Loader {
     }
 
     /// Every environment variable with its value without an environment, one `NAME=value` a line, for a program's
-    /// `--help`. Secrets are left empty.
+    /// `--help`. Secrets are left empty, and URLs show none.
     ///
     /// # Errors
     /// As [`Loader::load`] but for broken rules.
     pub fn describe<T>(mut self) -> Result<String>
     where
-        T: Serialize + Default,
+        T: Serialize + DeserializeOwned + Default,
     {
-        let keys = Keys::of(&T::default())?;
+        let default = T::default();
+        let keys = Keys::of(&default)?;
+        self.vars = Some(Vars::default());
         let prefix = self.prefix.take().unwrap_or_default();
         let env = Env {
             prefix,
@@ -183,21 +185,16 @@ impl Loader {
         for source in self.into_sources()? {
             source.read(&keys, &mut settings);
         }
+        let (filled, violations) = fill(&keys, settings, &default).map_err(into_error_or_own)?;
+        if !violations.is_empty() {
+            return Err(into_error(violations));
+        }
+        // As the types show themselves, so that secrets stay hidden.
+        let shown = serde_json::to_value(&filled.value).unwrap_or_default();
         let mut lines = String::new();
         for key in keys.iter() {
-            let given = settings.given.iter().rev().find(|given| given.key == key);
-            let value = match given.map_or_else(|| keys.default_of(key), |given| &given.value) {
-                Value::String(text) if text == REDACTED => String::new(),
-                Value::String(text) => text.clone(),
-                Value::Null => String::new(),
-                Value::Array(items) => {
-                    let texts = items
-                        .iter()
-                        .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
-                    texts.collect::<Vec<_>>().join(",")
-                }
-                other => other.to_string(),
-            };
+            let value = key.split('.').try_fold(&shown, |tree, segment| tree.get(segment));
+            let value = value.map(as_text).unwrap_or_default();
             lines.push_str(&format!("  {}={value}\n", env.variable(key)));
         }
         Ok(lines)
@@ -253,6 +250,20 @@ impl Loader {
             }
         }
         Ok(sources)
+    }
+}
+
+/// A value as a variable has it; a secret is the empty text.
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) if text == REDACTED => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        Value::Array(items) => {
+            let texts = items.iter().map(as_text).filter(|text| !text.is_empty());
+            texts.collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
     }
 }
 

@@ -28,10 +28,30 @@ pub(super) fn resolve<T>(keys: &Keys, settings: Settings, default: &T) -> Result
 where
     T: Serialize + DeserializeOwned + Validate,
 {
+    let (loaded, mut violations) = fill(keys, settings, default)?;
+    let broken = broken_rules(&loaded.value, &loaded.origins, &violations);
+    violations.extend(broken);
+    if violations.is_empty() {
+        Ok(loaded)
+    } else {
+        Err(Failure::Violations(violations))
+    }
+}
+
+/// As [`resolve`], before the rules are checked: what can be read, and what is wrong with the rest.
+pub(super) fn fill<T>(
+    keys: &Keys,
+    settings: Settings,
+    default: &T,
+) -> Result<(Loaded<T>, Vec<Violation>), Failure>
+where
+    T: Serialize + DeserializeOwned,
+{
     let Settings {
         given,
         warnings,
         mut violations,
+        ..
     } = settings;
     let mut tree = serde_json::to_value(default).map_err(|e| Failure::Type(e.to_string()))?;
     drop_hidden(&mut tree);
@@ -54,17 +74,12 @@ where
         }
         origins.insert(given.key, given.origin);
     }
-    let broken = broken_rules(&value, &origins, &violations);
-    violations.extend(broken);
-    if violations.is_empty() {
-        Ok(Loaded {
-            value,
-            warnings,
-            origins,
-        })
-    } else {
-        Err(Failure::Violations(violations))
-    }
+    let loaded = Loaded {
+        value,
+        warnings,
+        origins,
+    };
+    Ok((loaded, violations))
 }
 
 /// Removes what a secret shows of itself, so that `***` is never read back: an absent secret keeps its default.
@@ -143,10 +158,12 @@ where
         "credential",
     ];
     const TRIAL: &str = "cqi-trial";
+    // A URL hides a part of itself.
+    const TRIAL_URL: &str = "cqi://cqi-trial@host";
     if default.to_string().contains(REDACTED) || TELLING.iter().any(|word| key.contains(word)) {
         return true;
     }
-    [Value::from(TRIAL), Value::from(vec![TRIAL])]
+    [Value::from(TRIAL_URL), Value::from(vec![TRIAL_URL])]
         .into_iter()
         .any(|trial| {
             let before = set(tree, key, Some(trial));

@@ -1,6 +1,6 @@
 //! Where settings come from, and what a source hands over.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ pub trait Source: fmt::Debug + Send {
 pub struct Settings {
     pub(super) given: Vec<Given>,
     pub(super) warnings: Vec<String>,
+    /// The variables that placeholders of files have named: they are of use even if they set nothing themselves.
+    pub(super) named: BTreeSet<String>,
     pub(super) violations: Vec<Violation>,
 }
 

@@ -142,6 +142,37 @@ fn ml_cfg_12_unknown_variables_warn() {
 }
 
 #[test]
+fn cfg_17_a_variable_of_a_placeholder_is_not_unknown() {
+    let vars = [("CQI_KAFKA_BROKER", "kafka:9092"), ("CQI_KAFKA_BROKERS", "other")];
+    let text = "service_name: x\nevent_bus: { brokers: '${CQI_KAFKA_BROKER:localhost:9092}' }\n";
+    let loaded = load_with("c.yaml", text, &vars).unwrap();
+    assert_eq!(loaded.value.event_bus.brokers, ["kafka:9092"]);
+    let warnings = loaded.warnings.join("\n");
+    assert!(
+        loaded.warnings.len() == 1 && warnings.contains("CQI_KAFKA_BROKERS"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn the_rules_of_a_service_are_known_with_its_configuration() {
+    let vars = [
+        ("CQI_SERVICE_NAME", "my_shop"),
+        ("CQI_SERVICE_VERSION", "1.4"),
+        ("CQI_ENVIRONMENT", "Production"),
+    ];
+    let error = load_with("c.yaml", "", &vars).unwrap_err();
+    let sources: Vec<_> = violations(&error)
+        .iter()
+        .map(|violation| violation.source.as_str())
+        .collect();
+    assert_eq!(
+        sources,
+        ["CQI_SERVICE_NAME", "CQI_SERVICE_VERSION", "CQI_ENVIRONMENT"]
+    );
+}
+
+#[test]
 fn c_01_ml_cfg_12_unknown_keys_are_refused_with_the_nearest() {
     let text = "service_name: x\ndatabse: { host: a }\ndatabase: { max_conections: 3, zzz: 1 }\nserver: 5\nlogging:\n";
     let error = load_with("c.yaml", text, &[]).unwrap_err();

@@ -54,18 +54,12 @@ impl ServiceMetadata {
     /// # Errors
     /// `InvalidInput` listing every faulty field with its rule (ML-CORE-3).
     pub fn validate(&self) -> Result<()> {
-        let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let name_ok = self.name.len() <= 63
-            && self.name.starts_with(|c: char| c.is_ascii_lowercase())
-            && self.name.bytes().all(lower);
         let instance_ok =
             (1..=128).contains(&self.instance.len()) && self.instance.bytes().all(|b| b.is_ascii_graphic());
         let build_ok = self.build.len() <= 128 && !self.build.contains(char::is_control);
-        let environment_ok =
-            (1..=32).contains(&self.environment.len()) && self.environment.bytes().all(lower);
         let faults: Vec<&str> = [
             (
-                name_ok,
+                is_name(&self.name),
                 "name must be 1 to 63 of a-z, 0-9 and -, starting with a letter",
             ),
             (
@@ -77,7 +71,10 @@ impl ServiceMetadata {
                 build_ok,
                 "build must be at most 128 bytes without control characters",
             ),
-            (environment_ok, "environment must be 1 to 32 of a-z, 0-9 and -"),
+            (
+                is_environment(&self.environment),
+                "environment must be 1 to 32 of a-z, 0-9 and -",
+            ),
         ]
         .into_iter()
         .filter_map(|(ok, rule)| (!ok).then_some(rule))
@@ -92,8 +89,22 @@ impl ServiceMetadata {
     }
 }
 
+fn is_lower(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}
+
+/// Whether a service can have this name.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.len() <= 63 && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(is_lower)
+}
+
+/// Whether this names a place where services run.
+pub(crate) fn is_environment(environment: &str) -> bool {
+    (1..=32).contains(&environment.len()) && environment.bytes().all(is_lower)
+}
+
 /// `MAJOR.MINOR.PATCH[-pre][+build]` as in <https://semver.org>, version 2.0.0.
-fn is_semver(version: &str) -> bool {
+pub(crate) fn is_semver(version: &str) -> bool {
     let number = |part: &str| {
         !part.is_empty()
             && part.bytes().all(|b| b.is_ascii_digit())

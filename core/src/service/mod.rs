@@ -6,7 +6,7 @@ mod dependency;
 mod drain;
 mod handle;
 mod hooks;
-mod metadata;
+pub(crate) mod metadata;
 #[allow(clippy::module_inception)] // the port is called Service, as the folder
 mod service;
 mod signal;

@@ -33,7 +33,7 @@ pub use self::{
     tracing::TracingConfig,
 };
 use super::{Validate, Violations};
-use crate::name;
+use crate::service::metadata;
 
 /// The whole configuration of a service. A program embeds it with `#[serde(flatten)]` beside its own sections.
 ///
@@ -49,11 +49,12 @@ use crate::name;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// The service's name, `[a-z][a-z0-9_-]*`: in logs, metric names, traces and the registry. Required.
+    /// The service's name, 1 to 63 of `[a-z0-9-]` beginning with a letter: in logs, metric names, traces and the registry.
+    /// Required.
     pub service_name: String,
-    /// The service's version, for example `1.4.2`. Default empty.
+    /// The service's semantic version, for example `1.4.2`. Default empty, which counts as `0.0.0`.
     pub service_version: String,
-    /// Where it runs, for example `production`. Default empty.
+    /// Where it runs, 1 to 32 of `[a-z0-9-]`, for example `production`. Default empty, which counts as `development`.
     pub environment: String,
     /// What happens when a store or broker cannot be reached at the start.
     pub startup: StartupConfig,
@@ -98,12 +99,26 @@ impl Config {
 impl Validate for Config {
     fn validate(&self, violations: &mut Violations) {
         violations.required("service_name", &self.service_name);
-        let valid =
-            self.service_name.is_empty() || name::check_name(&self.service_name, "service name").is_ok();
-        violations.rule(
+        let mut rule = |key, text: &str, holds: fn(&str) -> bool, rule| {
+            violations.rule(key, text.is_empty() || holds(text), rule);
+        };
+        rule(
             "service_name",
-            valid,
-            "must be 1 to 63 characters of [a-z][a-z0-9_-]*",
+            &self.service_name,
+            metadata::is_name,
+            "must be 1 to 63 of a-z, 0-9 and -, beginning with a letter",
+        );
+        rule(
+            "service_version",
+            &self.service_version,
+            metadata::is_semver,
+            "must be a semantic version such as 1.2.3",
+        );
+        rule(
+            "environment",
+            &self.environment,
+            metadata::is_environment,
+            "must be 1 to 32 of a-z, 0-9 and -",
         );
         violations.nested("startup", &self.startup);
         violations.nested("server", &self.server);

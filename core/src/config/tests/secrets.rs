@@ -58,6 +58,48 @@ fn c_02_c_11_no_secret_is_shown() {
 }
 
 #[test]
+fn c_02_a_url_where_a_list_of_urls_belongs_is_hidden() {
+    for text in [
+        "event_bus: { servers: 'nats://app:s3cr3t-canary@broker' }",
+        "event_bus: { url: [ 'nats://app:s3cr3t-canary@broker' ] }",
+        "auth: { api_keys: 'name:s3cr3t-canary' }",
+        "tracing: { headers: 'authorization=s3cr3t-canary' }",
+    ] {
+        let error = load_with("c.yaml", text, &[]).unwrap_err();
+        assert!(
+            !format!("{error:?} {}", error.chain()).contains(CANARY),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn c_02_the_description_shows_no_secret_and_reads_no_environment() {
+    let (_folder, path) = file(
+        "c.yaml",
+        "service_name: ${NAME:shop}\n\
+         database: { password: s3cr3t-canary, url: 'postgres://app:s3cr3t-canary@db/x' }\n\
+         cache: { password: '${PW:}', host: '${PW:localhost}' }\n\
+         event_bus: { servers: ['nats://app:s3cr3t-canary@broker'] }\n\
+         auth: { api_keys: [ 'name:s3cr3t-canary' ] }\n",
+    );
+    let loader = Loader::new().embedded("registry: { password: s3cr3t-canary }");
+    let loader = loader.file(path).env_prefix("CQI").vars([("PW", CANARY)]);
+    let text = loader.describe::<Config>().unwrap();
+    assert!(!text.contains(CANARY), "{text}");
+    for line in [
+        "CQI_SERVICE_NAME=shop",
+        "CQI_CACHE_HOST=localhost",
+        "CQI_DATABASE_PASSWORD=",
+        "CQI_DATABASE_URL=postgres://***@db/x",
+        "CQI_EVENT_BUS_SERVERS=nats://***@broker",
+        "CQI_AUTH_API_KEYS=",
+    ] {
+        assert!(text.lines().any(|l| l.trim() == line), "{line} in {text}");
+    }
+}
+
+#[test]
 fn a_hidden_value_is_never_read_back() {
     #[derive(Debug, Default, Serialize, Deserialize)]
     #[serde(default)]
