@@ -12,6 +12,8 @@ use crate::url;
 
 /// The port when none is given.
 pub(crate) const DEFAULT_PORT: u16 = 6379;
+/// The longest time that can be set: a year.
+const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The largest value that Redis keeps.
 const MAX_VALUE: usize = 512 << 20;
 
@@ -99,9 +101,11 @@ impl RedisOptions {
             "a redis cluster has no database but 0"
         } else if !self.user.is_empty() && self.password.is_empty() {
             "a redis user needs a password"
-        } else if self.connection_timeout.is_zero() || self.timeout.is_zero() || self.ping_interval.is_zero()
+        } else if [self.connection_timeout, self.timeout, self.ping_interval]
+            .iter()
+            .any(|time| time.is_zero() || *time > MAX_TIME)
         {
-            "redis timeouts and the ping interval must be above zero"
+            "redis timeouts and the ping interval must be above zero and at most a year"
         } else if self.max_value == 0 || self.max_value > MAX_VALUE {
             "the largest redis value must be between 1 byte and 512 MiB"
         } else {
@@ -238,6 +242,10 @@ mod tests {
             },
             RedisOptions {
                 timeout: Duration::ZERO,
+                ..good()
+            },
+            RedisOptions {
+                timeout: Duration::MAX,
                 ..good()
             },
             RedisOptions {

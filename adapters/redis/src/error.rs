@@ -205,6 +205,9 @@ fn refused(code: &str, detail: &str) -> Error {
         {
             refused("NOPERM", detail)
         }
+        // The client leaves out the code when a database cannot be chosen.
+        _ if detail.contains("has no permissions to run") => refused("NOPERM", detail),
+        _ if detail.starts_with("Redis is busy running a script") => refused("BUSY", detail),
         // These repeat the command's arguments, which are no business of a log.
         _ if detail.starts_with("unknown ") => Error::unsupported("a command of this adapter"),
         _ => Error::permanent(format!("Redis refuses the command: {code} {detail}")),

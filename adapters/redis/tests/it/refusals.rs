@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use cqi_core::{Code, Error, Kind, cache::Cache, registry::Registry};
 use cqi_redis::{RedisCache, RedisOptions, RedisRegistry, RedisRegistryOptions};
+use cqi_testkit::eventually;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
     time::Instant,
 };
 
-use crate::kit::{FOR_EVER, ask, cache, options, own};
+use crate::kit::{FOR_EVER, ask, cache, options, own, raw};
 
 async fn refusal(options: RedisOptions) -> Error {
     let (limit, server) = (options.connection_timeout, options.nodes[0].1.to_string());
@@ -158,6 +159,55 @@ async fn what_the_acl_forbids_is_permission_denied() {
         );
         assert!(!error.may_have_applied());
     }
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_chosen_now_is_told_from_one_that_may_not_be() {
+    let Some(server) = own(&["user reader on >canary ~* +get +ping"]) else {
+        return;
+    };
+    let second = || RedisOptions {
+        database: 1,
+        ..options(server.address())
+    };
+    let reader = RedisOptions {
+        user: "reader".into(),
+        password: "canary".into(),
+        ..second()
+    };
+    let error = refusal(reader).await;
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Unauthorized, Some(Code::PermissionDenied)),
+        "{error}"
+    );
+    let _: () = ask(server.address(), &["CONFIG", "SET", "lua-time-limit", "1"]).await;
+    let script = tokio::spawn({
+        let mut connection = raw(server.address()).await;
+        async move {
+            let mut command = redis::cmd("EVAL");
+            command.arg("while true do end").arg(0);
+            let _: redis::RedisResult<()> = command.query_async(&mut connection).await;
+        }
+    });
+    let busy = eventually(
+        "the server is busy",
+        Duration::from_secs(5),
+        async || match RedisCache::connect(options(server.address())).await {
+            Err(error) if error.to_string().contains("busy") => Ok(()),
+            other => Err(other),
+        },
+    );
+    busy.await.unwrap();
+    let error = refusal(second()).await;
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Temporary, Some(Code::Unavailable)),
+        "{error}"
+    );
+    let _: () = ask(server.address(), &["SCRIPT", "KILL"]).await;
+    script.await.unwrap();
+    assert!(RedisCache::connect(second()).await.is_ok());
 }
 
 #[tokio::test]
