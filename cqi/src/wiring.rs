@@ -27,12 +27,40 @@ const DATABASES: &[Backend] = &[
 ];
 const REGISTRIES: &[Backend] = &[("memory", true), ("redis", cfg!(feature = "redis"))];
 
-/// Checks that every backend is compiled in, without connecting to any.
+/// Checks that every backend is compiled in and takes its section, without connecting to any.
 pub(crate) fn check(config: &Config) -> Result<()> {
     compiled("event_bus", config.event_bus.backend(), EVENT_BUSES)?;
     compiled("cache", config.cache.backend(), CACHES)?;
     compiled("database", config.database.backend(), DATABASES)?;
-    compiled("registry", config.registry.backend(), REGISTRIES)
+    compiled("registry", config.registry.backend(), REGISTRIES)?;
+
+    let section = |error: Error, port| error.with_operation("connect").with_context("section", port);
+    let event_bus = match config.event_bus.backend() {
+        #[cfg(feature = "kafka")]
+        "kafka" => cqi_kafka::KafkaOptions::try_from(&config.event_bus).map(drop),
+        _ => Ok(()),
+    };
+    event_bus.map_err(|error| section(error, "event_bus"))?;
+    let cache = match config.cache.backend() {
+        #[cfg(feature = "redis")]
+        "redis" => cqi_redis::RedisOptions::try_from(&config.cache).map(drop),
+        _ => Ok(()),
+    };
+    cache.map_err(|error| section(error, "cache"))?;
+    let database = match config.database.backend() {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => sqlite_options(&config.database).map(drop),
+        #[cfg(feature = "postgres")]
+        "postgres" => cqi_postgres::PostgresOptions::try_from(&config.database).map(drop),
+        _ => Ok(()),
+    };
+    database.map_err(|error| section(error, "database"))?;
+    let registry = match config.registry.backend() {
+        #[cfg(feature = "redis")]
+        "redis" => cqi_redis::RedisRegistryOptions::try_from(&config.registry).map(drop),
+        _ => Ok(()),
+    };
+    registry.map_err(|error| section(error, "registry"))
 }
 
 /// Whether a backend is there; if not, the sentence an operator needs: what is there, and what to do for what is not.
@@ -128,7 +156,10 @@ pub(crate) async fn cache(config: &CacheConfig) -> Result<Arc<dyn Cache>> {
 pub(crate) async fn database(config: &DatabaseConfig) -> Result<Arc<dyn Database>> {
     match config.backend() {
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(Arc::new(sqlite(config).await?)),
+        "sqlite" => {
+            let options = sqlite_options(config)?;
+            Ok(Arc::new(cqi_core::database::SqliteDatabase::open(options).await?))
+        }
         #[cfg(feature = "postgres")]
         "postgres" => {
             let options = cqi_postgres::PostgresOptions::try_from(config)?;
@@ -139,8 +170,8 @@ pub(crate) async fn database(config: &DatabaseConfig) -> Result<Arc<dyn Database
 }
 
 #[cfg(feature = "sqlite")]
-async fn sqlite(config: &DatabaseConfig) -> Result<cqi_core::database::SqliteDatabase> {
-    use cqi_core::database::{SqliteDatabase, SqliteOptions};
+fn sqlite_options(config: &DatabaseConfig) -> Result<cqi_core::database::SqliteOptions> {
+    use cqi_core::database::SqliteOptions;
 
     let url = if config.url.is_empty() {
         "sqlite::memory:"
@@ -156,7 +187,8 @@ async fn sqlite(config: &DatabaseConfig) -> Result<cqi_core::database::SqliteDat
         slow_threshold: config.slow_query_threshold,
         ..defaults
     };
-    SqliteDatabase::open(options).await
+    options.validate()?;
+    Ok(options)
 }
 
 pub(crate) async fn registry(config: &RegistryConfig) -> Result<Arc<dyn Registry>> {
@@ -188,6 +220,38 @@ mod tests {
             "{error}"
         );
         assert!(refusal("memcached").contains("`memcached` is unknown"));
+    }
+
+    #[test]
+    fn what_a_backend_does_not_take_is_found_without_connecting() {
+        let url = |port: &str, url: &str| {
+            let mut config = Config::default();
+            match port {
+                "event_bus" => config.event_bus.url = url.into(),
+                "cache" => config.cache.url = url.into(),
+                "database" => config.database.url = url.into(),
+                _ => config.registry.url = url.into(),
+            }
+            check(&config)
+        };
+        assert!(url("cache", "memory://").is_ok());
+        for (port, bad, here) in [
+            ("event_bus", "kafka://", cfg!(feature = "kafka")),
+            ("cache", "redis://u:canary@h/abc", cfg!(feature = "redis")),
+            ("database", "sqlite://", cfg!(feature = "sqlite")),
+            (
+                "database",
+                "postgres://u:canary@h:99999/x",
+                cfg!(feature = "postgres"),
+            ),
+            ("registry", "redis://u:canary@h:0", cfg!(feature = "redis")),
+        ] {
+            let error = url(port, bad).unwrap_err();
+            assert!(error.is_invalid_input());
+            let text = error.chain().to_string();
+            assert!(!here || text.contains(&format!("section={port}")), "{text}");
+            assert!(!text.contains("canary"), "{text}");
+        }
     }
 
     #[tokio::test]

@@ -156,6 +156,17 @@ impl Default for RedisRegistryOptions {
     }
 }
 
+impl RedisRegistryOptions {
+    pub(crate) fn check_ttl(&self) -> Result<()> {
+        if self.ttl < Duration::from_millis(1) {
+            return Err(Error::invalid_input(
+                "registry time to live must be at least 1 ms",
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl TryFrom<&RegistryConfig> for RedisRegistryOptions {
     type Error = Error;
 
@@ -169,10 +180,12 @@ impl TryFrom<&RegistryConfig> for RedisRegistryOptions {
         };
         url::apply(config.url.expose(), &mut redis)?;
         redis.validate()?;
-        Ok(Self {
+        let options = Self {
             redis,
             ttl: config.ttl,
-        })
+        };
+        options.check_ttl()?;
+        Ok(options)
     }
 }
 

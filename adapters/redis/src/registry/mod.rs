@@ -46,11 +46,7 @@ impl RedisRegistry {
     /// `InvalidInput` for bad options and an unknown database, `Unauthorized` for refused credentials,
     /// `Temporary`/`Unavailable` when there is no server, `Permanent` when it is none of Redis or older than 6.
     pub async fn connect(options: RedisRegistryOptions) -> Result<Self> {
-        if options.ttl < Duration::from_millis(1) {
-            return Err(Error::invalid_input(
-                "registry time to live must be at least 1 ms",
-            ));
-        }
+        options.check_ttl()?;
         let ttl = options.ttl.min(MAX_TTL).as_millis().to_string();
         let connection = Connection::open(options.redis, "registry", Some(scripts::BELL)).await?;
         Ok(Self(Arc::new(Shared { connection, ttl })))

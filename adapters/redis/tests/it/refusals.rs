@@ -8,6 +8,7 @@ use cqi_testkit::eventually;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    task::JoinSet,
     time::Instant,
 };
 
@@ -182,13 +183,12 @@ async fn a_database_that_cannot_be_chosen_now_is_told_from_one_that_may_not_be()
         "{error}"
     );
     let _: () = ask(server.address(), &["CONFIG", "SET", "lua-time-limit", "1"]).await;
-    let script = tokio::spawn({
-        let mut connection = raw(server.address()).await;
-        async move {
-            let mut command = redis::cmd("EVAL");
-            command.arg("while true do end").arg(0);
-            let _: redis::RedisResult<()> = command.query_async(&mut connection).await;
-        }
+    let mut connection = raw(server.address()).await;
+    let mut script = JoinSet::new();
+    script.spawn(async move {
+        let mut command = redis::cmd("EVAL");
+        command.arg("while true do end").arg(0);
+        command.query_async::<()>(&mut connection).await
     });
     let busy = eventually(
         "the server is busy",
@@ -206,7 +206,7 @@ async fn a_database_that_cannot_be_chosen_now_is_told_from_one_that_may_not_be()
         "{error}"
     );
     let _: () = ask(server.address(), &["SCRIPT", "KILL"]).await;
-    script.await.unwrap();
+    script.join_next().await.unwrap().unwrap().unwrap_err();
     assert!(RedisCache::connect(second()).await.is_ok());
 }
 
