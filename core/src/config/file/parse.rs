@@ -41,9 +41,13 @@ impl Format {
                 .deserialize(yaml_serde::Deserializer::from_str(text))
                 .map_err(|e| {
                     let at = e.location().map(|at| (at.line(), at.column()));
-                    // Its message ends with the place, which is said once already.
+                    // Its message ends with the place, which is said once already; and where a tag such as `!!int` does not
+                    // fit, with the value.
                     let why = e.to_string();
-                    said(why.split(" at line ").next().unwrap_or_default(), at)
+                    match why.split_once("invalid value: ") {
+                        Some((key, _)) => said(&format!("{key}invalid value for its tag"), at),
+                        None => said(why.split(" at line ").next().unwrap_or_default(), at),
+                    }
                 }),
             Self::Toml => {
                 let at = |e: toml::de::Error| said(e.message(), e.span().map(|span| place(text, span.start)));
@@ -208,6 +212,19 @@ mod tests {
             let why = format.parse(text).unwrap_err();
             assert!(why.starts_with(place), "{format:?}: {why}");
             assert_eq!(why.matches("line").count(), 1, "{why}");
+        }
+    }
+
+    #[test]
+    fn c_02_a_value_that_does_not_fit_its_tag_is_not_shown() {
+        for tag in ["int", "float", "bool", "null"] {
+            let text = format!("database:\n  password: !!{tag} s3cr3t\n");
+            let why = Format::Yaml.parse(&text).unwrap_err();
+            assert!(
+                why.starts_with("line 2, column ") && why.contains("database.password: invalid"),
+                "{why}"
+            );
+            assert!(!why.contains("s3cr3t"), "{why}");
         }
     }
 

@@ -27,7 +27,8 @@ pub struct RegistryConfig {
     /// How long one call may last. Default 5 s.
     #[serde(with = "duration")]
     pub timeout: Duration,
-    /// The address other services reach this one at. Default empty: the host's own.
+    /// The address other services reach this one at. Default empty: the one its server is bound to, or `localhost` where
+    /// that listens on all, which is of use on one host only.
     pub address: String,
 }
 
