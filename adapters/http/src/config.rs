@@ -33,7 +33,8 @@ pub struct HttpOptions {
     pub request_timeout: Duration,
     /// How long the whole body of a request may take to arrive. Default 30 s.
     pub body_timeout: Duration,
-    /// How long a client may refuse to take more of a response. Default 30 s.
+    /// How long a client may refuse to take more of a response. Then its connection is closed; where it only grants the
+    /// response no window, over HTTP/2, the stream is reset and the others go on. Default 30 s.
     pub write_timeout: Duration,
     /// How long a connection may be open between two requests. Default 75 s.
     pub idle_timeout: Duration,

@@ -9,7 +9,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::connection::{self, Shared, Streams};
+use super::{
+    connection::{self, Shared},
+    streams::Streams,
+};
 use crate::client_ip::Proxies;
 
 /// The pauses after a failed accept, when the process has no file descriptors left for example (F-NET-05).

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    mem,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
@@ -28,10 +29,13 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::activity::{Active, Activity, LINGER, Overdue, Watched};
+use super::{
+    activity::{Active, Activity, LINGER, Overdue, Watched},
+    streams::{Streams, offered, taken},
+};
 use crate::{HttpOptions, auth::PeerIdentity, stack::Ambiguous};
 
 /// What all connections of a server share.
@@ -52,10 +56,7 @@ impl Shared {
         tls: Option<LiveTls>,
         drain: CancellationToken,
     ) -> Self {
-        let streams = Streams {
-            tasks: TaskTracker::new(),
-            cut: CancellationToken::new(),
-        };
+        let streams = Streams::new(options.write_timeout);
         Self {
             router,
             builder: builder(&options, streams.clone()),
@@ -197,28 +198,6 @@ fn builder(options: &HttpOptions, streams: Streams) -> Builder<Streams> {
     builder
 }
 
-/// Runs the requests of HTTP/2 connections, each in a task that the server owns.
-#[derive(Debug, Clone)]
-pub(super) struct Streams {
-    pub(super) tasks: TaskTracker,
-    pub(super) cut: CancellationToken,
-}
-
-impl<F> hyper::rt::Executor<F> for Streams
-where
-    F: Future + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        let cut = self.cut.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                _ = stream => {}
-                () = cut.cancelled() => {}
-            }
-        });
-    }
-}
-
 struct Requests {
     router: Router,
     peer: SocketAddr,
@@ -277,15 +256,30 @@ impl Future for Respond {
         let active = self.active.take();
         Poll::Ready(Ok(response.map(|body| Responding {
             body,
+            rest: Bytes::new(),
             _active: active,
         })))
     }
 }
 
+/// The most bytes that HTTP/2 gets at once: it keeps them for as long as the client's window has no room.
+const PART: usize = 64 << 10;
+
 /// A response's body; the request is in flight until it is dropped.
 struct Responding {
     body: Body,
+    /// What was more than a part.
+    rest: Bytes,
     _active: Option<Active>,
+}
+
+impl Responding {
+    fn part(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        frame.map_data(|mut data| {
+            self.rest = data.split_off(data.len().min(PART));
+            data
+        })
+    }
 }
 
 impl HttpBody for Responding {
@@ -296,13 +290,23 @@ impl HttpBody for Responding {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        taken();
+        let next = if self.rest.is_empty() {
+            ready!(Pin::new(&mut self.body).poll_frame(context))
+        } else {
+            Some(Ok(Frame::data(mem::take(&mut self.rest))))
+        };
+        Poll::Ready(match next {
+            Some(Ok(frame)) if offered() => Some(Ok(self.part(frame))),
+            next => next,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
+    /// Asked for before the first part.
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }

@@ -3,6 +3,7 @@
 mod accept;
 mod activity;
 mod connection;
+mod streams;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 

@@ -8,14 +8,20 @@ use std::{
     },
 };
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    routing::get,
+};
 use cqi_http::HttpOptions;
+use futures::{StreamExt as _, stream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -36,6 +42,8 @@ const END_HEADERS: u8 = 4;
 const GET: &[u8] = &[0x82, 0x86, 0x84, 0x01, 1, b'a'];
 /// `POST http://a/`.
 const POST: &[u8] = &[0x83, 0x86, 0x84, 0x01, 1, b'a'];
+/// The setting of the window that a client grants each stream at first.
+const INITIAL_WINDOW_SIZE: u8 = 4;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -133,7 +141,7 @@ async fn h_15_a_head_without_an_end_closes_the_connection() {
 #[tokio::test]
 async fn h_15_empty_data_closes_the_connection() {
     let (address, _handle) = serve(
-        Router::new().route("/", axum::routing::post(|body: axum::body::Bytes| async { body })),
+        Router::new().route("/", axum::routing::post(|body: Bytes| async { body })),
         options(),
     )
     .await;
@@ -154,6 +162,78 @@ async fn h_15_a_client_that_floods_and_does_not_read_is_cut() {
         let send = async { while writer.write_all(&again).await.is_ok() {} };
         timeout(PATIENCE, send).await.expect("the connection stays open");
     }
+}
+
+/// `GET http://a` and a path of at most 30 bytes.
+fn get_path(path: &str) -> Vec<u8> {
+    let length = u8::try_from(path.len()).unwrap();
+    [&[0x82, 0x86, 0x04, length], path.as_bytes(), &GET[3..]].concat()
+}
+
+/// Grants each stream a window of `window` bytes and asks for the paths on streams 1, 3, …
+async fn ask_with_window(address: SocketAddr, window: u8, paths: &[&str]) -> (OwnedReadHalf, OwnedWriteHalf) {
+    let (reader, mut writer) = connect(address).await;
+    let grant = frame(SETTINGS, 0, 0, &[0, INITIAL_WINDOW_SIZE, 0, 0, 0, window]);
+    writer.write_all(&grant).await.unwrap();
+    for (number, path) in (0..).zip(paths) {
+        let head = frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &get_path(path));
+        writer.write_all(&head).await.unwrap();
+    }
+    (reader, writer)
+}
+
+/// The next frame that ends a stream: its kind and stream.
+async fn next_end(reader: &mut OwnedReadHalf) -> (u8, u32) {
+    loop {
+        let mut head = [0; 9];
+        reader.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        reader.read_exact(&mut payload).await.unwrap();
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        match head[3] {
+            RST_STREAM => return (RST_STREAM, stream),
+            kind @ (DATA | HEADERS) if head[4] & END_STREAM != 0 => return (kind, stream),
+            GOAWAY => panic!("the connection ends"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn h_04_a_client_that_grants_no_window_loses_its_response_and_no_other() {
+    let gate = Arc::new(Semaphore::new(0));
+    let opened = Arc::clone(&gate);
+    let quiet = || async move {
+        // Silent for longer than a client may be.
+        let end = stream::once(async move { drop(opened.acquire().await) });
+        let parts = stream::iter([Bytes::from_static(b"five!")]).chain(end.map(|()| Bytes::new()));
+        Body::from_stream(parts.map(Ok::<_, std::io::Error>))
+    };
+    let endless = || async {
+        let parts = stream::repeat(Bytes::from_static(b"five!"));
+        Body::from_stream(parts.map(Ok::<_, std::io::Error>))
+    };
+    let large = || async { vec![b'x'; 1 << 20] };
+    let router = Router::new()
+        .route("/quiet", get(quiet))
+        .route("/endless", get(endless))
+        .route("/large", get(large));
+    let options = HttpOptions {
+        write_timeout: SHORT,
+        ..options()
+    };
+    let (address, _handle) = serve(router, options).await;
+    let ends = async {
+        let (mut reader, _writer) = ask_with_window(address, 5, &["/quiet", "/endless", "/large"]).await;
+        let mut cut = [next_end(&mut reader).await, next_end(&mut reader).await];
+        cut.sort_unstable();
+        assert_eq!(cut, [(RST_STREAM, 3), (RST_STREAM, 5)]);
+        gate.add_permits(1);
+        assert_eq!(next_end(&mut reader).await, (DATA, 1));
+        let (mut reader, _writer) = ask_with_window(address, 0, &["/large"]).await;
+        assert_eq!(next_end(&mut reader).await, (RST_STREAM, 1));
+    };
+    timeout(PATIENCE, ends).await.expect("the responses are kept");
 }
 
 #[tokio::test]
