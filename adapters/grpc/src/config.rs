@@ -22,7 +22,9 @@ pub struct GrpcOptions {
     /// message of a stream. The handler is dropped then, so what must not be cut in the middle belongs into a task of its
     /// own. Default 30 s.
     pub request_timeout: Duration,
-    /// How long a client may refuse to take more of what is sent to it. Default 30 s.
+    /// How long a connection may take nothing of what is sent on it. Default 30 s. A client that grants a single response
+    /// no window slows down its stream, as readers do that take their time, and is bounded by its `grpc-timeout` and the
+    /// connection's age only.
     pub write_timeout: Duration,
     /// How long a connection may be open without a call, pings or not. Default 5 min.
     pub idle_timeout: Duration,
