@@ -37,6 +37,8 @@ pub(super) struct Activity {
     idle: AtomicU64,
     write_blocked: AtomicU64,
     closing: AtomicU64,
+    /// When the client last said anything while the connection ended.
+    heard: AtomicU64,
 }
 
 /// What is to be done about a connection.
@@ -57,6 +59,7 @@ impl Activity {
             idle: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
             closing: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
         })
     }
 
@@ -98,11 +101,19 @@ impl Activity {
                 Due::Cut("its calls outlived it"),
             ),
             Some(since) => {
-                let linger = LINGER.min(options.shutdown_grace / 2);
-                (
-                    since.max(self.idle_since()) + linger,
-                    Due::Cut("its end was said"),
-                )
+                let idle = since.max(self.idle_since());
+                if self.has_to_take() {
+                    let heard = self.moment(&self.heard).map_or(idle, |heard| heard.max(idle));
+                    (
+                        (heard + options.write_timeout).min(idle + options.max_connection_age_grace),
+                        Due::Cut("the client does not take its responses"),
+                    )
+                } else {
+                    (
+                        idle + LINGER.min(options.shutdown_grace / 2),
+                        Due::Cut("its end was said"),
+                    )
+                }
             }
             None if working => (age.min(now + options.idle_timeout), Due::Close),
             None if self.preface.load(Relaxed) < PREFACE => (
@@ -111,6 +122,12 @@ impl Activity {
             ),
             None => (age.min(self.idle_since() + options.idle_timeout), Due::Close),
         }
+    }
+
+    /// Whether the client of a connection that ends has to grant its responses a window yet: hyper ends one whose client
+    /// has answered that and has all of them.
+    fn has_to_take(&self) -> bool {
+        self.idle.load(Relaxed) > 0 && self.heard.load(Relaxed) > 0
     }
 
     fn idle_since(&self) -> Instant {
@@ -160,9 +177,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let preface = &self.activity.preface;
+        let (preface, read) = (&self.activity.preface, buffer.filled().len() - before);
         if preface.load(Relaxed) < PREFACE {
-            preface.fetch_add(buffer.filled().len() - before, Relaxed);
+            preface.fetch_add(read, Relaxed);
+        }
+        if read > 0 && self.activity.closing.load(Relaxed) > 0 {
+            self.activity.heard.store(self.activity.now(), Relaxed);
         }
         Poll::Ready(Ok(()))
     }

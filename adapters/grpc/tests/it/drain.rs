@@ -7,7 +7,9 @@ use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
     echo::note,
-    raw::{GOAWAY, Raw},
+    raw::{
+        ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Raw, WINDOW_UPDATE, call_headers, message,
+    },
     support::{PATIENCE, SHORT, options, serve, soon},
 };
 
@@ -79,4 +81,41 @@ async fn f_life_02_silent_clients_do_not_hold_up_the_drain() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     silent.closed().await;
     half.closed().await;
+}
+
+#[tokio::test]
+async fn ml_grpc_2_a_client_that_takes_its_answer_slowly_gets_all_of_it() {
+    let mut running = serve(options()).await;
+    let mut silent = Raw::connect(running.address).await;
+    let mut slow = Raw::connect(running.address).await;
+    slow.send(HEADERS, END_HEADERS, 1, &call_headers("/test.v1.Echo/Unary", &[]))
+        .await;
+    slow.send(DATA, END_STREAM, 1, &message(&note("big", 300_000)))
+        .await;
+    // The handler is through, and the server has given out what the windows of 64 KiB allow.
+    running.notes.wait_for("Unary OK").await;
+    let taking = async {
+        loop {
+            let frame = slow.next().await.expect("the server closes");
+            if frame.kind == PING {
+                slow.send(PING, ACK, 0, &frame.payload).await;
+                break;
+            }
+        }
+        // That is how long a drain waits for a client that says nothing.
+        silent.closed().await;
+        for stream in [0, 1] {
+            let window = 1_000_000u32.to_be_bytes();
+            slow.send(WINDOW_UPDATE, 0, stream, &window).await;
+        }
+        while let Some(frame) = slow.next().await {
+            if frame.kind == HEADERS && frame.flags & END_STREAM != 0 {
+                return true;
+            }
+        }
+        false
+    };
+    let (stopped, whole) = soon(async { tokio::join!(running.handle.stop(PATIENCE), taking) }).await;
+    assert!(whole, "the answer was cut off");
+    stopped.unwrap();
 }

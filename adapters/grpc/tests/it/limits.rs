@@ -8,7 +8,10 @@ use tower::{Service as _, ServiceExt as _};
 
 use crate::{
     echo::note,
-    raw::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Raw, SETTINGS, call_headers, message},
+    raw::{
+        DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Raw, SETTINGS, WINDOW_UPDATE, call_headers,
+        message,
+    },
     support::{PATIENCE, SHORT, channel, options, serve, soon},
 };
 
@@ -148,7 +151,7 @@ async fn g_10_a_client_that_does_not_read_is_cut() {
     let mut raw = Raw::connect(running.address).await;
     // Allows the server to send as much as it likes, and reads nothing of it.
     raw.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]).await;
-    raw.send(8, 0, 0, &0x7f00_0000u32.to_be_bytes()).await; // WINDOW_UPDATE of the connection
+    raw.send(WINDOW_UPDATE, 0, 0, &0x7f00_0000u32.to_be_bytes()).await;
     raw.send(HEADERS, END_HEADERS, 1, &call_headers("/test.v1.Echo/Count", &[]))
         .await;
     raw.send(DATA, END_STREAM, 1, &message(&note("", u64::MAX))).await;

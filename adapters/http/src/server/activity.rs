@@ -31,12 +31,16 @@ pub(super) struct Activity {
     begun: Instant,
     silent: AtomicBool,
     http2: AtomicBool,
+    /// Whether there was a request of HTTP/2.
+    served_http2: AtomicBool,
     /// Requests whose response has not been handed to the connection in full.
     active: AtomicUsize,
     awaiting_head: AtomicU64,
     idle: AtomicU64,
     write_blocked: AtomicU64,
     draining: AtomicU64,
+    /// When the client of an HTTP/2 connection last said anything in a drain.
+    heard: AtomicU64,
     /// The beginning of the last head of HTTP/1 as it came, for what hyper does not show.
     head: Mutex<Vec<u8>>,
     /// Whether a request asked for another protocol, so that the stream may become its handler's.
@@ -70,11 +74,13 @@ impl Activity {
             begun: Instant::now(),
             silent: AtomicBool::new(true),
             http2: AtomicBool::new(false),
+            served_http2: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             awaiting_head: AtomicU64::new(1),
             idle: AtomicU64::new(0),
             write_blocked: AtomicU64::new(0),
             draining: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             head: Mutex::default(),
             may_switch: AtomicBool::new(false),
             cut: AtomicBool::new(false),
@@ -112,6 +118,7 @@ impl Activity {
         self.awaiting_head.store(0, Relaxed);
         if http2 {
             self.http2.store(true, Relaxed);
+            self.served_http2.store(true, Relaxed);
         }
         Active(Arc::clone(self))
     }
@@ -124,6 +131,12 @@ impl Activity {
         if self.active.load(Relaxed) > 0 {
             return None;
         }
+        // hyper ends an HTTP/2 connection whose client has answered the drain and has all of its responses: this one has to
+        // grant the rest of them a window yet.
+        if let Some(heard) = self.moment(&self.heard) {
+            let since = self.moment(&self.idle).map_or(heard, |idle| heard.max(idle));
+            return Some((since + options.write_timeout, Overdue::SlowReader));
+        }
         if let Some(since) = self.moment(&self.draining) {
             return Some((since + LINGER.min(options.shutdown_grace / 2), Overdue::Idle));
         }
@@ -135,6 +148,9 @@ impl Activity {
     }
 
     fn bytes_read(&self, bytes: &[u8]) {
+        if self.is_draining() && self.served_http2.load(Relaxed) {
+            self.heard.store(self.now(), Relaxed);
+        }
         if self.active.load(Relaxed) > 0 || self.http2.load(Relaxed) {
             return;
         }
@@ -296,10 +312,63 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // What TLS holds back is written here.
+        let result = Pin::new(&mut self.stream).poll_flush(context);
+        self.written(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let result = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.written(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes everything, and does not get rid of it: TLS whose client does not read.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn ml_http_2_a_drain_waits_for_what_tls_holds_back_of_a_response() {
+        let options = HttpOptions::default();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        for shuts_down in [false, true] {
+            let activity = Activity::new();
+            let mut watched = Watched::new(Stuck, Arc::clone(&activity));
+            activity.drain();
+            let request = activity.request(false);
+            assert!(
+                Pin::new(&mut watched)
+                    .poll_write(&mut context, b"the end")
+                    .is_ready()
+            );
+            drop(request);
+            let stream = Pin::new(&mut watched);
+            let polled = if shuts_down {
+                stream.poll_shutdown(&mut context)
+            } else {
+                stream.poll_flush(&mut context)
+            };
+            assert!(polled.is_pending());
+            let (until, why) = activity.deadline(&options).unwrap();
+            assert_eq!(why, Overdue::SlowReader);
+            assert!(until > Instant::now() + LINGER);
+        }
     }
 }

@@ -33,6 +33,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
@@ -234,6 +235,40 @@ async fn h_04_a_client_that_grants_no_window_loses_its_response_and_no_other() {
         assert_eq!(next_end(&mut reader).await, (RST_STREAM, 1));
     };
     timeout(PATIENCE, ends).await.expect("the responses are kept");
+}
+
+#[tokio::test]
+async fn ml_http_2_a_client_that_takes_its_response_slowly_gets_all_of_it() {
+    let (address, mut handle) = serve(router(), options()).await;
+    let (mut silent, _open) = connect(address).await;
+    let (mut reader, mut writer) = ask_with_window(address, 2, &["/"]).await;
+    // The handler is through, and the server has given out what the window allows.
+    while next(&mut reader).await.expect("the server closes").0 != DATA {}
+    let taking = async {
+        let ping = loop {
+            let mut head = [0; 9];
+            reader.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; usize::from(head[2])];
+            reader.read_exact(&mut payload).await.unwrap();
+            if head[3] == PING {
+                break payload;
+            }
+        };
+        writer.write_all(&frame(PING, 1, 0, &ping)).await.unwrap();
+        // That is how long a drain waits for a client that says nothing.
+        while next(&mut silent).await.is_some() {}
+        let window = frame(WINDOW_UPDATE, 0, 1, &100u32.to_be_bytes());
+        let _ = writer.write_all(&window).await;
+        let mut kinds = Vec::new();
+        while let Some((kind, _)) = next(&mut reader).await {
+            kinds.push(kind);
+        }
+        kinds
+    };
+    let both = async { tokio::join!(handle.stop(PATIENCE), taking) };
+    let (stopped, kinds) = timeout(PATIENCE, both).await.unwrap();
+    assert!(kinds.contains(&DATA), "the response was cut off: {kinds:?}");
+    stopped.unwrap();
 }
 
 #[tokio::test]
