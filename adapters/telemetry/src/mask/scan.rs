@@ -77,12 +77,10 @@ fn assigned(text: &[u8], at: usize, names: &Names) -> Option<Range<usize>> {
     }
     let start = skip(text, at + 1, |byte| matches!(byte, b'=' | b'>' | b' ' | b'\t'));
     let start = opened(text, start);
-    match text.get(start)? {
-        quote @ (b'"' | b'\'' | b'`') => Some(start + 1..quoted_end(text, start + 1, *quote, false)),
-        b'\\' if text.get(start + 1) == Some(&b'"') => {
-            Some(start + 2..quoted_end(text, start + 2, b'"', true))
-        }
-        b'[' | b'{' | b'(' => Some(start..closed(text, start)),
+    let quote = backslashes(text, start);
+    match text.get(quote)? {
+        byte @ (b'"' | b'\'' | b'`') => Some(quote + 1..quoted_end(text, quote + 1, *byte, quote - start)),
+        b'[' | b'{' | b'(' if quote == start => Some(start..closed(text, start)),
         _ if text[at] == b':' && is_header(name) => {
             Some(start..skip(text, start, |byte| !matches!(byte, b'\r' | b'\n' | b'"' | b'\'')))
         }
@@ -103,10 +101,12 @@ fn assigned(text: &[u8], at: usize, names: &Names) -> Option<Range<usize>> {
 fn name_before(text: &[u8], at: usize) -> &[u8] {
     /// The longest name that is looked at from its end.
     const LONGEST: usize = 64;
+    /// The most quotes, backslashes and blanks: a JSON text in a JSON text in another has eight.
+    const MOST_QUOTING: usize = 9;
     let mut end = at;
     while end > 0 && matches!(text[end - 1], b' ' | b'"' | b'\'' | b'\\' | b'`') {
         end -= 1;
-        if at - end > 4 {
+        if at - end > MOST_QUOTING {
             return &[];
         }
     }
@@ -125,18 +125,25 @@ fn opened(text: &[u8], from: usize) -> usize {
     }
 }
 
-/// Where a quoted value ends: before its quote, which has a backslash if the opening one has.
-fn quoted_end(text: &[u8], from: usize, quote: u8, escaped: bool) -> usize {
+/// Where a quoted value ends: before its quote, which has as many backslashes as the opening one. In a text inside a text
+/// these are escaped, too: each backslash of the value is twice as many as those and its own quote, a quote one less.
+fn quoted_end(text: &[u8], from: usize, quote: u8, depth: usize) -> usize {
     let mut at = from;
     while at < text.len() {
-        match text[at] {
-            b'\\' if escaped && text.get(at + 1) == Some(&quote) => return at,
-            b'\\' => at += 2,
-            byte if byte == quote => return at,
-            _ => at += 1,
+        let end = backslashes(text, at);
+        let escapes = (end - at) % (2 * (depth + 1));
+        // With fewer than the opening one it is the quote of a text around.
+        if text.get(end) == Some(&quote) && escapes <= depth {
+            return end - escapes;
         }
+        at = end + 1;
     }
     text.len()
+}
+
+/// Where backslashes end.
+fn backslashes(text: &[u8], from: usize) -> usize {
+    skip(text, from, |byte| byte == b'\\')
 }
 
 /// Where a bracket is closed, that included.

@@ -27,6 +27,18 @@ fn l_02_secrets_in_texts_are_hidden() {
             r#"body: "{\"password\":\"***\",\"a\":1}""#,
         ),
         (
+            r#"body: "{\"password\":\"hun\\\"ter2\",\"a\":1}""#,
+            r#"body: "{\"password\":\"***\",\"a\":1}""#,
+        ),
+        (
+            r#"body: "{\"cause\":\"{\\\"password\\\":\\\"hunter2\\\",\\\"a\\\":1}\"}""#,
+            r#"body: "{\"cause\":\"{\\\"password\\\":\\\"***\\\",\\\"a\\\":1}\"}""#,
+        ),
+        (
+            r#"\\\\\\\"token\\\\\\\": \\\\\\\"hunter2\\\\\\\", \\\\\\\"a"#,
+            r#"\\\\\\\"token\\\\\\\": \\\\\\\"***\\\\\\\", \\\\\\\"a"#,
+        ),
+        (
             r#"Config { password: "hunter2", size: 1 }"#,
             r#"Config { password: "***", size: 1 }"#,
         ),
@@ -34,6 +46,7 @@ fn l_02_secrets_in_texts_are_hidden() {
             r#"Config { token: Some("hunter2"), size: 1 }"#,
             r#"Config { token: Some("***"), size: 1 }"#,
         ),
+        (r"token=\(abc) x", r"token=***) x"),
         (
             r#"tokens: 3, cookies: ["a", "b"], size"#,
             "tokens: 3, cookies: ***, size",
