@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use cqi_core::{
+    Code,
     registry::{Change, KeepAlive, KeepAliveOptions, Registry, ServiceInfo, Watch},
     service::{Lifecycle, Service},
 };
@@ -242,6 +243,35 @@ async fn watches_of_ever_new_names_leave_nothing_behind_and_all_hear_at_once() {
     }
     assert!(waited < SECOND * 5, "20 changes took {waited:?}");
     assert_eq!(channels().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f_cache_05_on_a_full_server_what_is_registered_stays_and_is_found() {
+    let Some(server) = own(&["maxmemory-policy noeviction"]) else {
+        return;
+    };
+    let registry = registry(server.address(), TTL * 10).await;
+    let name = unique("service");
+    let instance = registry.register(info(&name, 1)).await.unwrap();
+    let _: () = ask(server.address(), &["CONFIG", "SET", "maxmemory", "1"]).await;
+    let error = registry.register(info(&name, 2)).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::Exhausted), "{error}");
+    registry.heartbeat(instance.id).await.unwrap();
+    assert_eq!(
+        registry.discover(&name).await.unwrap(),
+        std::slice::from_ref(&instance)
+    );
+    let mut watch = registry.watch(&name).await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap(), Change::Up(instance.clone()));
+    // Nothing was ever said of this name, and nothing can be noted down.
+    let other = unique("service");
+    let mut empty = registry.watch(&other).await.unwrap();
+    registry.deregister(instance.id).await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap(), Change::Down(instance.id));
+    assert!(timeout(SECOND * 2, empty.next()).await.is_err(), "a change");
+    let _: () = ask(server.address(), &["CONFIG", "SET", "maxmemory", "0"]).await;
+    let instance = registry.register(info(&other, 3)).await.unwrap();
+    assert_eq!(next(&mut empty).await.unwrap(), Change::Up(instance));
 }
 
 #[tokio::test(flavor = "multi_thread")]

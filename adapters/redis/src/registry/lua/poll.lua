@@ -21,6 +21,15 @@ end
 
 local rows = list(name, ttl)
 local last = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', 1)
--- A position must be an entry's, so that the loss of what came after it is noticed.
-local at = last[1] and last[1][1] or tell(name, ttl, 'op', 'mark')
+-- A position must be an entry's, so that the loss of what came after it is noticed. A server without memory takes none:
+-- then there is no position, and the next answer is everything again.
+local at = last[1] and last[1][1]
+if not at then
+  at = redis.pcall('XADD', changes, '*', 'op', 'mark')
+  if type(at) == 'string' then
+    keep(changes, ttl)
+  else
+    at = ''
+  end
+end
 return {wake, 1, at, rows}
