@@ -149,18 +149,10 @@ fn is_hidden<T>(tree: &mut Value, key: &str, default: &Value) -> bool
 where
     T: Serialize + DeserializeOwned,
 {
-    const TELLING: [&str; 6] = [
-        "password",
-        "secret",
-        "token",
-        "api_key",
-        "private_key",
-        "credential",
-    ];
     const TRIAL: &str = "cqi-trial";
     // A URL hides a part of itself.
     const TRIAL_URL: &str = "cqi://cqi-trial@host";
-    if default.to_string().contains(REDACTED) || TELLING.iter().any(|word| key.contains(word)) {
+    if default.to_string().contains(REDACTED) || is_telling(key) {
         return true;
     }
     [Value::from(TRIAL_URL), Value::from(vec![TRIAL_URL])]
@@ -175,8 +167,22 @@ where
         })
 }
 
+/// Whether the name of a key says that its value is a secret.
+fn is_telling(key: &str) -> bool {
+    [
+        "password",
+        "secret",
+        "token",
+        "api_key",
+        "private_key",
+        "credential",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
+}
+
 /// Checks the rules. What failed already is not reported a second time, and every value is shown as its type shows
-/// itself, so that secrets stay hidden.
+/// itself, and not where its name says that it is a secret.
 fn broken_rules<T: Serialize + Validate>(
     value: &T,
     origins: &BTreeMap<String, String>,
@@ -198,7 +204,14 @@ fn broken_rules<T: Serialize + Validate>(
             source: origin(key, origins).to_owned(),
             value: get(&printed, key)
                 .map(text::shown)
-                .filter(|shown| !shown.is_empty()),
+                .filter(|shown| !shown.is_empty())
+                .map(|shown| {
+                    if is_telling(key) {
+                        REDACTED.to_owned()
+                    } else {
+                        shown
+                    }
+                }),
         })
         .collect()
 }

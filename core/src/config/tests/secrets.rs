@@ -74,6 +74,38 @@ fn c_02_a_url_where_a_list_of_urls_belongs_is_hidden() {
 }
 
 #[test]
+fn c_02_a_secret_that_is_a_plain_text_is_known_by_its_name() {
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    #[serde(default)]
+    struct Vendor {
+        vendor_api_key: String,
+        vendor_name: String,
+    }
+    impl Validate for Vendor {
+        fn validate(&self, violations: &mut Violations) {
+            violations.rule(
+                "vendor_api_key",
+                self.vendor_api_key.len() == 32,
+                "must be 32 long",
+            );
+            violations.rule("vendor_name", self.vendor_name.is_empty(), "must be empty");
+        }
+    }
+    let error = Loader::new()
+        .flag("vendor_api_key", CANARY)
+        .flag("vendor_name", "shown")
+        .load::<Vendor>()
+        .unwrap_err();
+    assert_eq!(
+        rules(&error),
+        [
+            "vendor_api_key (flag vendor_api_key): must be 32 long, got ***",
+            "vendor_name (flag vendor_name): must be empty, got shown"
+        ]
+    );
+}
+
+#[test]
 fn c_02_the_description_shows_no_secret_and_reads_no_environment() {
     let (_folder, path) = file(
         "c.yaml",
