@@ -140,10 +140,12 @@ impl Health {
     ///
     /// Cancel safety: dropping the future leaves running checks to other callers.
     pub async fn ready(&self) -> Report {
-        match self.service() {
-            Some(report) => report,
-            None => self.run(|options| options.ready).await,
+        if let Some(report) = self.service() {
+            return report;
         }
+        let report = self.run(|options| options.ready).await;
+        // The shutdown may have begun meanwhile.
+        self.service().unwrap_or(report)
     }
 
     /// Whether start-up is done: the service was ready and all required startup checks passed in one probe. Once

@@ -194,6 +194,18 @@ async fn a_cancelled_probe_leaves_its_checks_to_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ml_hlt_6_a_probe_that_began_before_the_shutdown_says_so_too() {
+    let health = Health::new();
+    health
+        .register(Probe::default().checker("a", SECOND), CheckOptions::default())
+        .unwrap();
+    let mut asked = Box::pin(health.ready());
+    assert!(futures::poll!(&mut asked).is_pending());
+    health.drain();
+    assert_eq!(texts(&asked.await)["service"], "error: shutting down");
+}
+
+#[tokio::test(start_paused = true)]
 async fn hlt_4_liveness_runs_no_check() {
     let (health, probe) = (Health::new(), Probe::default());
     probe.set_down(true);
