@@ -268,12 +268,16 @@ impl Shared {
         let span = middleware::span(&**observer, &message);
         // What few events need is boxed below: this future is made for each event, and is small without it.
         let work = pin!(async {
-            // A block of its own: a handler that is cut off is dropped, with all it holds, before its event is settled.
+            // A handler that is cut off is dropped, with all it holds, before its event is settled.
             let outcome = {
                 // The call itself may panic before it makes a future.
-                let mut handling =
-                    pin!(async { pin!(middleware::standard(route, measured.as_deref(), message)).await });
-                let mut handled = pin!(poll_fn(|context| caught(handling.as_mut(), context)));
+                let mut handling = pin!(Some(async {
+                    pin!(middleware::standard(route, measured.as_deref(), message)).await
+                }));
+                let mut handled = pin!(poll_fn(|context| match handling.as_mut().as_pin_mut() {
+                    Some(handling) => caught(handling, context),
+                    None => Poll::Pending,
+                }));
                 // What is ready at once needs neither timer nor clock: the time runs from the first wait.
                 let begin = Scope::default().within(options.handler_timeout);
                 let first = poll_fn(|context| Poll::Ready(begin.step(|| handled.as_mut().poll(context))));
@@ -286,14 +290,15 @@ impl Shared {
                         Box::pin(timeout(options.handler_timeout, handled)).await
                     }
                 };
-                match handled {
-                    Ok(Ok(outcome)) => outcome,
-                    Ok(Err(_)) => {
-                        observer.observe(&Observation::PanicRecovered { place: "handler" });
-                        Err(Error::temporary("handler panicked").with_code(Code::Panicked))
-                    }
-                    Err(_) => Err(Error::timeout(options.handler_timeout).with_operation("event_bus.handle")),
-                }
+                // What it does while it is dropped is the handler's too.
+                let ended = handled.unwrap_or_else(|_| {
+                    let late = Error::timeout(options.handler_timeout).with_operation("event_bus.handle");
+                    catch_unwind(AssertUnwindSafe(|| handling.set(None))).map(|()| Err(late))
+                });
+                ended.unwrap_or_else(|_| {
+                    observer.observe(&Observation::PanicRecovered { place: "handler" });
+                    Err(Error::temporary("handler panicked").with_code(Code::Panicked))
+                })
             };
             let settled = match outcome {
                 Ok(()) => delivery.ack().await,

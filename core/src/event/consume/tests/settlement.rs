@@ -231,3 +231,32 @@ async fn a_handler_over_its_time_is_gone_before_its_event_is_settled() {
     assert!(locked.try_lock().is_ok());
     running.stop().await.unwrap();
 }
+
+/// Cannot be dropped in peace.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_bus_14_a_handler_that_panics_when_it_is_cut_off_fails_its_own_event_only() {
+    let (done, mut all) = mpsc::channel(10);
+    let router = Router::new().on(topic(), move |number: Number| {
+        let done = done.clone();
+        async move {
+            if number.attempt() == 1 {
+                let _bomb = Bomb;
+                std::future::pending::<()>().await;
+            }
+            done.send(number.attempt()).await.unwrap();
+            Ok(())
+        }
+    });
+    let running = Running::start(router, ConsumeOptions::default()).await;
+    running.send(1, None).await;
+    assert_eq!(all.recv().await, Some(2));
+    running.stop().await.unwrap();
+}
