@@ -16,7 +16,7 @@ use crate::{
     policy::{Policy, Repeat},
 };
 
-/// Puts every method of a bus under a [`Policy`].
+/// Puts every method of a bus under a [`Policy`], but for `close`, which has its own limit.
 ///
 /// Publishing is repeated under the same event id, so a repeated event can be recognised. Of a batch is repeated what
 /// failed for a passing reason, in its order. The trace of the current span

@@ -70,7 +70,8 @@ impl KeepAlive {
         })
     }
 
-    /// Shows the instance as it is registered: `None` before the first registration, after expiry and after the end.
+    /// Shows the instance as it is registered: `None` before the first registration, when the registry says that it has
+    /// expired, and after the end. While the registry does not answer, the last one stays.
     pub fn instance(&self) -> watch::Receiver<Option<Instance>> {
         self.current.subscribe()
     }
