@@ -7,6 +7,9 @@ use std::{fmt, num::NonZeroU64, num::NonZeroU128, sync::Arc};
 /// The longest `tracestate` that is carried on; a longer one is dropped (L-08).
 pub const MAX_TRACESTATE: usize = 512;
 
+/// The most entries of a `tracestate`; with more it is dropped, as W3C demands.
+const MAX_MEMBERS: usize = 32;
+
 /// Which trace and span a piece of work belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
@@ -33,7 +36,10 @@ impl TraceContext {
             return None;
         }
         let state = tracestate.filter(|s| {
-            !s.is_empty() && s.len() <= MAX_TRACESTATE && s.bytes().all(|b| (b' '..=b'~').contains(&b))
+            let members = || s.split(',').filter(|member| !member.trim().is_empty());
+            s.len() <= MAX_TRACESTATE
+                && s.bytes().all(|b| (b' '..=b'~').contains(&b))
+                && (1..=MAX_MEMBERS).contains(&members().count())
         });
         Some(Self {
             trace_id: NonZeroU128::new(hex(&bytes[3..35])?)?,
@@ -112,5 +118,13 @@ mod tests {
         let long = "a".repeat(MAX_TRACESTATE + 1);
         assert_eq!(TraceContext::parse(GOOD, Some(&long)).unwrap().state, None);
         assert_eq!(TraceContext::parse(GOOD, Some("a=\u{7f}")).unwrap().state, None);
+        let members = |count| (0..count).map(|n| format!("k{n}=v,")).collect::<String>();
+        let (most, more) = (members(MAX_MEMBERS), members(MAX_MEMBERS + 1));
+        assert_eq!(
+            TraceContext::parse(GOOD, Some(&most)).unwrap().state.as_deref(),
+            Some(&*most)
+        );
+        assert_eq!(TraceContext::parse(GOOD, Some(&more)).unwrap().state, None);
+        assert_eq!(TraceContext::parse(GOOD, Some(" ,")).unwrap().state, None);
     }
 }
