@@ -112,9 +112,8 @@ impl Limits {
             return Err(Error::invalid_input("a request must not have both length and chunks").into());
         }
         let headers = request.headers();
-        if let Some(coding) = headers.get(header::CONTENT_ENCODING)
-            && !self.encoded_bodies
-            && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+        let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+        if !self.encoded_bodies && codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
         {
             let error =
                 Error::invalid_input("a body must not have a content encoding").with_code(Code::Unsupported);
