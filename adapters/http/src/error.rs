@@ -77,7 +77,9 @@ impl HttpError {
         let headers = response.headers_mut();
         if let Some(delay) = error.retry_after() {
             // Whole seconds, rounded up: asking a little late is better than too early.
-            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            let seconds = delay
+                .as_secs()
+                .saturating_add(u64::from(delay.subsec_nanos() > 0));
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -226,6 +228,8 @@ mod tests {
         let (_, body, headers) = text(error).await;
         assert_eq!(body, r#"{"error":"try later","code":"TEMPORARY"}"#);
         assert_eq!(headers["retry-after"], "2");
+        let never = Error::temporary("never").with_retry_after(Duration::MAX);
+        assert_eq!(text(never).await.2["retry-after"], u64::MAX.to_string());
     }
 
     #[tokio::test]
