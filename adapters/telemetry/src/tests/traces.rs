@@ -168,3 +168,40 @@ fn a_parent_from_outside_is_for_one_span_only() {
     }
     assert_eq!(rig.spans().len(), 4);
 }
+
+#[test]
+fn a_value_that_logs_while_its_span_records_it_harms_nobody() {
+    struct Chatty;
+
+    impl std::fmt::Display for Chatty {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            info!("shown");
+            f.write_str("chatty")
+        }
+    }
+
+    let rig = Rig::new("info");
+    let dispatch = rig.dispatch.clone();
+    let (done, waits) = std::sync::mpsc::channel();
+    // On a thread of its own, which would wait for itself for ever.
+    std::thread::spawn(move || {
+        tracing::dispatcher::with_default(&dispatch, || {
+            let span = info_span!("work", first = 1, what = tracing::field::Empty);
+            span.in_scope(|| span.record("what", tracing::field::display(Chatty)));
+        });
+        done.send(()).unwrap();
+    });
+    waits
+        .recv_timeout(std::time::Duration::from_secs(10))
+        .expect("the value waits for its own span");
+    let spans = rig.spans();
+    let attributes: Vec<_> = spans[0].attributes.iter().collect();
+    assert_eq!(
+        attributes,
+        [
+            ("first", AttributeValue::Int(1)),
+            ("what", AttributeValue::Text("chatty"))
+        ]
+    );
+    assert!(rig.lines().iter().any(|line| line["message"] == "shown"));
+}

@@ -85,6 +85,38 @@ impl SpanAttributes {
         Gather { masker, into: self }
     }
 
+    /// Takes over newer values.
+    pub(super) fn update(&mut self, newer: &Self) {
+        for (name, value) in newer.iter() {
+            self.add(name, value);
+        }
+        self.dropped = self.dropped.saturating_add(newer.dropped);
+    }
+
+    /// Forgets everything, and gives room back that is more than usual.
+    pub(super) fn clear(&mut self) {
+        if self.texts.capacity() > MAX_TEXT {
+            *self = Self::default();
+        }
+        self.values.clear();
+        self.texts.clear();
+        self.dropped = 0;
+    }
+
+    fn add(&mut self, name: &'static str, value: AttributeValue<'_>) {
+        let raw = match value {
+            AttributeValue::Bool(value) => Raw::Bool(value),
+            AttributeValue::Int(value) => Raw::Int(value),
+            AttributeValue::Float(value) => Raw::Float(value),
+            AttributeValue::Text(text) => {
+                let start = self.texts.len();
+                self.texts.push_str(text);
+                Raw::Text(start..self.texts.len())
+            }
+        };
+        self.put(name, raw);
+    }
+
     fn put(&mut self, name: &'static str, value: Raw) {
         if let Some(at) = self.values.iter().position(|(known, _)| *known == name) {
             let before = std::mem::replace(&mut self.values[at].1, value);
@@ -131,17 +163,7 @@ impl<'a> FromIterator<(&'static str, AttributeValue<'a>)> for SpanAttributes {
     fn from_iter<I: IntoIterator<Item = (&'static str, AttributeValue<'a>)>>(values: I) -> Self {
         let mut attributes = Self::default();
         for (name, value) in values {
-            let raw = match value {
-                AttributeValue::Bool(value) => Raw::Bool(value),
-                AttributeValue::Int(value) => Raw::Int(value),
-                AttributeValue::Float(value) => Raw::Float(value),
-                AttributeValue::Text(text) => {
-                    let start = attributes.texts.len();
-                    attributes.texts.push_str(text);
-                    Raw::Text(start..attributes.texts.len())
-                }
-            };
-            attributes.put(name, raw);
+            attributes.add(name, value);
         }
         attributes
     }

@@ -1,6 +1,6 @@
 //! The layer that gives every span its ids.
 
-use std::{num::NonZeroU128, sync::Arc};
+use std::{cell::Cell, num::NonZeroU128, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -15,6 +15,11 @@ use tracing_subscriber::{
 
 use super::{FinishedSpan, SpanSink, SpanTrace, attributes::SpanAttributes, outside};
 use crate::{home::Home, mask::Masker};
+
+thread_local! {
+    /// What is recorded is gathered here. Kept per thread, so that it allocates nothing.
+    static NEWER: Cell<SpanAttributes> = Cell::default();
+}
 
 /// Gives ids to spans, and hands the recorded ones over when they end.
 #[derive(Debug)]
@@ -102,13 +107,27 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        if self.sink.is_some()
-            && let Some(span) = context.span(id)
-            && let Some(traced) = span.extensions_mut().get_mut::<Traced>()
-            && let Some(recording) = &mut traced.recording
-        {
-            values.record(&mut recording.attributes.gather(&self.masker));
+        if self.sink.is_none() {
+            return;
         }
+        let Some(span) = context.span(id) else { return };
+        let recorded = |traced: &Traced| traced.recording.is_some();
+        if !span.extensions().get::<Traced>().is_some_and(recorded) {
+            return;
+        }
+        // Not into the span's own attributes, which are locked then: a value may log while it is written.
+        let mut newer = NEWER.try_with(Cell::take).unwrap_or_default();
+        values.record(&mut newer.gather(&self.masker));
+        if let Some(Traced {
+            recording: Some(recording),
+            ..
+        }) = span.extensions_mut().get_mut()
+        {
+            recording.attributes.update(&newer);
+        }
+        newer.clear();
+        // Unless the thread ends.
+        let _ = NEWER.try_with(|kept| kept.set(newer));
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
