@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     task::Poll,
     time::Duration,
@@ -82,8 +83,14 @@ async fn while_taken(stream: impl Future, limit: Duration) {
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     let mut timed = 0;
     poll_fn(|context| {
-        if stream.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
+        // What panicked is dropped unused. Nobody waits for this task, so nobody else would tell of it.
+        match catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(context).is_ready())) {
+            Ok(false) => {}
+            Ok(true) => return Poll::Ready(()),
+            Err(_panic) => {
+                tracing::error!("a response panicked in its middle");
+                return Poll::Ready(());
+            }
         }
         let Offer { parts, waits } = OFFER.with(Cell::get);
         if !waits {

@@ -7,10 +7,15 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     routing::{get, post},
 };
 use cqi_core::{Error, observe::Observer};
 use cqi_http::{HttpOptions, Json, Path, Query, RequestId, Result, Stack};
+use futures::StreamExt as _;
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, task::JoinSet};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::support::{Client, Notes, SHORT, ask, observed, options};
@@ -276,6 +281,34 @@ async fn log_9_trc_6_start_and_end_are_logged_with_what_is_known() {
 }
 
 #[tokio::test]
+async fn h_18_a_panic_in_the_middle_of_a_response_is_in_the_log_on_every_protocol() {
+    let (lines, _guard) = Lines::collect();
+    let body = || async {
+        let parts = futures::stream::iter([true, false]).map(|fine| {
+            assert!(fine, "a secret");
+            Ok::<_, std::io::Error>("part")
+        });
+        Body::from_stream(parts)
+    };
+    let router = Router::new().route("/", get(body));
+    let (address, _handle, _notes) = observed(router, options()).await;
+    let mut client = Client::connect(address).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.closed().await;
+    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let handshake = hyper::client::conn::http2::handshake::<_, _, Body>(TokioExecutor::new(), io);
+    let (mut sender, connection) = handshake.await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let uri = format!("http://{address}/");
+    let request = http::Request::get(uri).body(Body::empty()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    response.into_body().collect().await.unwrap_err();
+    assert_eq!(lines.values("a connection's task panicked").len(), 1);
+    assert_eq!(lines.values("a response panicked in its middle").len(), 1);
+}
+
+#[tokio::test]
 async fn what_clients_cause_at_will_is_no_error_of_the_log() {
     let (lines, _guard) = Lines::collect();
     let (address, _handle, notes) = observed(router(), options()).await;
@@ -321,10 +354,8 @@ async fn mw_1_parts_compose_from_the_outside_in() {
         .layer(Stack::metrics(Arc::clone(&observer)))
         .layer(Refuse)
         .layer(Stack::tracing(observer));
-    let request = http::Request::get("/panic")
-        .body(axum::body::Body::empty())
-        .unwrap();
-    let response = ServiceExt::<http::Request<axum::body::Body>>::ready(&mut stack)
+    let request = http::Request::get("/panic").body(Body::empty()).unwrap();
+    let response = ServiceExt::<http::Request<Body>>::ready(&mut stack)
         .await
         .unwrap();
     let response = response.call(request).await.unwrap();
