@@ -1,20 +1,24 @@
 //! Event buses that lie.
 
+mod deliveries;
+
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use async_trait::async_trait;
 use cqi_core::{
-    Code, Result,
-    event::{
-        Acker, Capabilities, Deliveries, Delivery, Event, EventBus, EventId, Lease, Redelivery, Subscription,
-    },
+    Code, Error, Result,
+    event::{Capabilities, Deliveries, Delivery, Event, EventBus, EventId, Lease, Subscription},
     name::Group,
 };
+use tokio::time::Instant;
 
+use self::deliveries::LyingDeliveries;
 use super::lies;
 use crate::unique;
 
@@ -55,6 +59,26 @@ lies! {
         TrimsHeaders => weird_header_values_arrive,
         /// An oversized event is cut to size.
         CutsLargePayloads => an_oversized_event_is_refused_and_not_stored,
+        /// Redelivery at once takes its time.
+        TakesItsTime => a_nack_redelivers_and_counts_each_attempt,
+        /// A refused event loses its key.
+        ForgetsKeys => a_redelivered_event_is_unchanged,
+        /// What one group refuses counts as an attempt for all.
+        CountsForAllGroups => a_nack_concerns_its_own_group_only,
+        /// A delay begins when the one before it is over.
+        QueuesDelays => a_short_delay_does_not_wait_for_a_longer_one,
+        /// A delay ends when its member leaves.
+        ForgetsDelaysOfLeavers => a_delay_outlives_its_member,
+        /// An acknowledgement that is dropped midway keeps its event for ever.
+        KeepsDroppedAcks => a_cancelled_settlement_keeps_nothing_back,
+        /// Only the first delivery of a batch is extended.
+        ExtendsTheFirstOnly => extending_keeps_each_delivery_of_a_batch,
+        /// What was extended once is extended for ever.
+        ExtendsForEver => an_extended_delivery_returns_after_its_new_deadline,
+        /// A `subscribe` that is dropped midway leaves a member that takes events.
+        LeavesGhosts => a_cancelled_subscribe_leaves_no_member,
+        /// A `close` that is dropped midway counts as done.
+        ForgetsDroppedCloses => a_cancelled_close_can_be_repeated,
     }
 }
 
@@ -63,7 +87,7 @@ pub fn lying_bus(inner: Arc<dyn EventBus>, lie: BusLie) -> Arc<dyn EventBus> {
     Arc::new(Liar {
         inner,
         lie,
-        seen: Mutex::default(),
+        notes: Arc::default(),
     })
 }
 
@@ -71,7 +95,27 @@ pub fn lying_bus(inner: Arc<dyn EventBus>, lie: BusLie) -> Arc<dyn EventBus> {
 struct Liar {
     inner: Arc<dyn EventBus>,
     lie: BusLie,
+    notes: Arc<Notes>,
+}
+
+/// What a liar keeps in mind, for the lies that need it.
+#[derive(Debug, Default)]
+struct Notes {
     seen: Mutex<HashSet<EventId>>,
+    /// How often an event was refused, by whomever.
+    refused: Mutex<HashMap<EventId, u32>>,
+    /// When the last delay is over.
+    delayed: Mutex<Option<Instant>>,
+    /// Deliveries that are not let go.
+    kept: Mutex<Vec<Lease>>,
+    /// Members of nobody, and what they took.
+    ghosts: Mutex<Vec<Box<dyn Deliveries>>>,
+    taken: Mutex<Vec<Delivery>>,
+    closed: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Liar {
@@ -79,8 +123,8 @@ impl Liar {
     fn change(&self, event: Event) -> Result<Option<Event>> {
         Ok(match self.lie {
             BusLie::DropsRepeatedIds => {
-                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.insert(event.id().clone()).then_some(event)
+                let new = lock(&self.notes.seen).insert(event.id().clone());
+                new.then_some(event)
             }
             BusLie::TrimsHeaders => {
                 let headers = event.headers().clone();
@@ -145,8 +189,14 @@ impl EventBus for Liar {
         if self.lie == BusLie::ClaimsReplay {
             subscription.start_at = cqi_core::event::StartAt::New;
         }
-        let inner = self.inner.subscribe(subscription).await?;
-        Ok(Box::new(LyingDeliveries { inner, lie: self.lie }))
+        let mut inner = self.inner.subscribe(subscription).await?;
+        if self.lie == BusLie::LeavesGhosts {
+            lock(&self.notes.ghosts).push(inner);
+            tokio::task::yield_now().await;
+            let ours = lock(&self.notes.ghosts).pop();
+            inner = ours.ok_or_else(|| Error::temporary("the member is gone"))?;
+        }
+        Ok(Box::new(LyingDeliveries::new(inner, self.lie, &self.notes)))
     }
 
     async fn ping(&self) -> Result<()> {
@@ -154,85 +204,12 @@ impl EventBus for Liar {
     }
 
     async fn close(&self) -> Result<()> {
-        if self.lie == BusLie::StaysOpen {
-            Ok(())
-        } else {
-            self.inner.close().await
+        match self.lie {
+            BusLie::StaysOpen => return Ok(()),
+            BusLie::ForgetsDroppedCloses if self.notes.closed.swap(true, SeqCst) => return Ok(()),
+            BusLie::ForgetsDroppedCloses => tokio::task::yield_now().await,
+            _ => {}
         }
-    }
-}
-
-#[derive(Debug)]
-struct LyingDeliveries {
-    inner: Box<dyn Deliveries>,
-    lie: BusLie,
-}
-
-#[async_trait]
-impl Deliveries for LyingDeliveries {
-    async fn next(&mut self, max: usize) -> Option<Result<Vec<Delivery>>> {
-        let batch = match self.inner.next(max).await? {
-            Ok(batch) => batch,
-            Err(error) => return Some(Err(error)),
-        };
-        if self.lie == BusLie::LosesCancelledBatches {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        let mut told = Vec::with_capacity(batch.len());
-        for delivery in batch {
-            let (event, attempt, inner) = delivery.into_parts();
-            if self.lie == BusLie::AcksOnDelivery
-                && let Err(error) = inner.ack().await
-            {
-                return Some(Err(error));
-            }
-            let attempt = if self.lie == BusLie::DoesNotCount {
-                1
-            } else {
-                attempt
-            };
-            let acker = Arc::new(LyingAcker { inner, lie: self.lie });
-            told.push(Delivery::new(event, attempt, Lease::new(acker, 0)));
-        }
-        Some(Ok(told))
-    }
-
-    async fn close(&mut self) -> Result<()> {
         self.inner.close().await
-    }
-}
-
-#[derive(Debug)]
-struct LyingAcker {
-    inner: Lease,
-    lie: BusLie,
-}
-
-#[async_trait]
-impl Acker for LyingAcker {
-    async fn ack(&self, _: u64) -> Result<()> {
-        match self.lie {
-            BusLie::AcksOnDelivery | BusLie::ForgetsAcks => Ok(()),
-            _ => self.inner.ack().await,
-        }
-    }
-
-    async fn nack(&self, _: u64, redelivery: Redelivery) -> Result<()> {
-        let at_once = Redelivery::After(Duration::ZERO);
-        match self.lie {
-            BusLie::AcksOnDelivery => Ok(()),
-            BusLie::LosesNacked => self.inner.ack().await,
-            BusLie::CountsReleases if redelivery == Redelivery::Release => self.inner.nack(at_once).await,
-            BusLie::IgnoresDelays if redelivery != Redelivery::Release => self.inner.nack(at_once).await,
-            _ => self.inner.nack(redelivery).await,
-        }
-    }
-
-    async fn extend(&self, _: u64) -> Result<()> {
-        if self.lie == BusLie::DoesNotExtend {
-            Ok(())
-        } else {
-            self.inner.extend().await
-        }
     }
 }

@@ -34,6 +34,10 @@ lies! {
         ValuesAreText => every_byte_survives_in_a_value,
         /// Only whole seconds count, rounded down, though a finer resolution is declared.
         RoundsTimeToLive => sub_second_times_follow_the_resolution,
+        /// A conditional set forgets the time to live.
+        ConditionsAreForEver => a_conditional_set_gives_its_time_to_live,
+        /// A time to live below what it can count is for ever.
+        TinyIsForEver => the_smallest_and_the_largest_times_work,
         /// After `close` everything goes on.
         StaysOpen => close_is_idempotent_and_final,
     }
@@ -83,6 +87,8 @@ impl Cache for Liar {
                 let seconds = options.ttl.map(|ttl| Duration::from_secs(ttl.as_secs()));
                 options.ttl = seconds.filter(|ttl| !ttl.is_zero());
             }
+            CacheLie::ConditionsAreForEver if options.condition != Condition::Always => options.ttl = None,
+            CacheLie::TinyIsForEver => options.ttl = options.ttl.filter(|ttl| ttl.as_millis() > 0),
             CacheLie::ValuesAreText => value = String::from_utf8_lossy(&value).into_owned().into(),
             CacheLie::RacyIfAbsent if options.condition == Condition::IfAbsent => {
                 if self.inner.exists(key).await? {

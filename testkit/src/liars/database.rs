@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cqi_core::{
     Code, Error, Kind, Result,
-    database::{Database, Dialect, Executor, Row, Statement, Transaction, TxOptions, Value},
+    database::{Database, Dialect, Executor, Isolation, Row, Statement, Transaction, TxOptions, Value},
 };
 
 use super::lies;
@@ -23,6 +23,8 @@ lies! {
         CallsAllTemporary => a_unique_violation_is_already_exists,
         /// Read-only is not passed on.
         IgnoresReadOnly => a_read_only_transaction_refuses_writes,
+        /// Read-only is not passed on together with an isolation.
+        SerializableMayWrite => a_read_only_transaction_refuses_writes,
         /// `execute` always says one row.
         CountsOne => execute_counts_the_rows_it_changed,
         /// Empty texts are stored as null.
@@ -116,6 +118,8 @@ impl Database for Liar {
             return Ok(Box::new(NoTransaction(Arc::clone(&self.inner))));
         }
         options.read_only &= self.lie != DatabaseLie::IgnoresReadOnly;
+        let serializable = options.isolation == Isolation::Serializable;
+        options.read_only &= !(serializable && self.lie == DatabaseLie::SerializableMayWrite);
         let inner = self.inner.begin(options).await?;
         Ok(Box::new(LyingTransaction { inner, lie: self.lie }))
     }

@@ -53,7 +53,7 @@ impl Bus {
 
     /// On several threads and by the real clock, as adapters of servers are tested.
     pub(crate) fn real_time() -> Self {
-        let (step, quiet) = (Duration::from_millis(200), Duration::from_millis(150));
+        let (step, quiet) = (Duration::from_millis(500), Duration::from_millis(150));
         Self {
             profile: Profile::real().quick().with_step(step).with_quiet(quiet),
             ..Self::memory()
@@ -283,7 +283,7 @@ impl Sqlite {
 #[async_trait]
 impl DatabaseHarness for Sqlite {
     async fn connect(&self) -> Result<Arc<dyn Database>> {
-        let acquire_timeout = Duration::from_millis(300);
+        let acquire_timeout = Duration::from_secs(1);
         let database = match &self.folder {
             None => {
                 let options = SqliteOptions {

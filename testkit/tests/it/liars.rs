@@ -97,14 +97,16 @@ liars! {
     event_bus, BusLie, Bus::quick(|inner| inner), Profile::paused() =>
         LosesNacked AcksOnDelivery ForgetsAcks DropsWhenFull GivesAllToEachMember TurnsBatchesRound DoesNotCount
         CountsReleases IgnoresDelays DoesNotExtend StaysOpen ClaimsReplay LosesCancelledBatches FailsWholeBatches
-        DropsRepeatedIds TrimsHeaders CutsLargePayloads;
+        DropsRepeatedIds TrimsHeaders CutsLargePayloads TakesItsTime ForgetsKeys CountsForAllGroups QueuesDelays
+        ForgetsDelaysOfLeavers KeepsDroppedAcks ExtendsTheFirstOnly ExtendsForEver LeavesGhosts ForgetsDroppedCloses;
     cache, CacheLie, Entries::quick(|inner| inner), Profile::paused() =>
         IgnoresTimeToLive RacyIfAbsent RacyAdd AddRenews AddOverwrites MissIsAnError ZeroIsForEver TakesAnyKey
-        ValuesAreText RoundsTimeToLive StaysOpen;
+        ValuesAreText RoundsTimeToLive ConditionsAreForEver TinyIsForEver StaysOpen;
     checker, CheckerLie, Check::quick(|inner| inner), Profile::paused() =>
         LatchesUp LatchesDown HangsWhenDown HasAnyName;
     database, DatabaseLie, Sqlite::quick(|inner| inner), Profile::real() =>
-        CommitsNothing HasNoTransactions ShowsParameters CallsAllTemporary IgnoresReadOnly CountsOne EmptyIsNull StaysOpen;
+        CommitsNothing HasNoTransactions ShowsParameters CallsAllTemporary IgnoresReadOnly SerializableMayWrite
+        CountsOne EmptyIsNull StaysOpen;
     registry, RegistryLie, Services::quick(|inner| inner), Profile::paused() =>
         NeverExpires HeartbeatsAnything DropsChanges RepeatsChanges HasNoSnapshot UnknownIsAnError TurnsTheListRound
         ForgetsMetadata StaysOpen;

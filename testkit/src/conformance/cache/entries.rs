@@ -81,7 +81,7 @@ pub async fn keys_do_not_mix<H: CacheHarness>(h: &H) -> Outcome {
     Ok(())
 }
 
-/// A second handle of the same process sees the same entries; whether one of another process does is `shared`, and a
+/// A second handle of the same process sees the same entries, also what changes after it has read them; whether one of another process does is `shared`, and a
 /// harness of a shared cache connects anew.
 pub async fn a_second_handle_sees_what_capabilities_say<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
@@ -91,6 +91,12 @@ pub async fn a_second_handle_sees_what_capabilities_say<H: CacheHarness>(h: &H) 
         second.get(&scene.key).await?,
         Some(Bytes::from("value")),
         "get on a second handle"
+    );
+    scene.set("later", FOR_EVER).await?;
+    ensure_eq!(
+        second.get(&scene.key).await?,
+        Some(Bytes::from("later")),
+        "get on a second handle, after the entry was written over"
     );
     second.delete(&scene.key).await?;
     scene.holds(None, "after a delete on a second handle").await?;

@@ -9,7 +9,7 @@ use super::{
     CacheHarness,
     kit::{FOR_EVER, Scene},
 };
-use crate::conformance::{Outcome, ensure};
+use crate::conformance::{Outcome, ensure, ensure_eq};
 
 /// An entry is there before its time to live is over and gone after it.
 pub async fn an_entry_lives_as_long_as_it_was_told<H: CacheHarness>(h: &H) -> Outcome {
@@ -93,6 +93,60 @@ pub async fn sub_second_times_follow_the_resolution<H: CacheHarness>(h: &H) -> O
     // A coarse cache rounds up; it never makes an entry live for ever.
     sleep(ttl + resolution + Duration::from_millis(1)).await;
     scene.holds(None, "after its time").await
+}
+
+/// A set whose condition holds gives the entry its time to live, as any other set does.
+pub async fn a_conditional_set_gives_its_time_to_live<H: CacheHarness>(h: &H) -> Outcome {
+    let mut scene = Scene::new(h).await?;
+    let base = scene.key.clone();
+    let short = SetOptions::ttl(scene.ttl());
+    let variants = [
+        ("absent", None, short.when(Condition::IfAbsent), false),
+        ("absent stays", None, FOR_EVER.when(Condition::IfAbsent), true),
+        ("shorter", Some(FOR_EVER), short.when(Condition::IfPresent), false),
+        ("none", Some(short), FOR_EVER.when(Condition::IfPresent), true),
+    ];
+    for (name, first, then, _) in variants {
+        scene.key = format!("{base}{name}");
+        if let Some(first) = first {
+            scene.set("first", first).await?;
+        }
+        ensure!(scene.set("then", then).await?, "{name}: the set was not done");
+        scene.holds(Some("then"), name).await?;
+    }
+    sleep(scene.after_ttl()).await;
+    for (name, _, _, stays) in variants {
+        scene.key = format!("{base}{name}");
+        scene.holds(stays.then_some("then"), name).await?;
+    }
+    Ok(())
+}
+
+/// The smallest time to live is not for ever, and the largest neither ends at once nor is an error.
+pub async fn the_smallest_and_the_largest_times_work<H: CacheHarness>(h: &H) -> Outcome {
+    let mut scene = Scene::new(h).await?;
+    let base = scene.key.clone();
+    let times = [(Duration::from_nanos(1), false), (Duration::MAX, true)];
+    for (ttl, stays) in times {
+        scene.key = format!("{base}set{stays}");
+        ensure!(scene.set("1", SetOptions::ttl(ttl)).await?, "{ttl:?}: not set");
+        scene.key = format!("{base}add{stays}");
+        ensure_eq!(
+            scene.cache.add(&scene.key, 1, Some(ttl)).await?,
+            1,
+            "sum with {ttl:?}"
+        );
+    }
+    sleep(scene.after_ttl()).await;
+    for (ttl, stays) in times {
+        for how in ["set", "add"] {
+            scene.key = format!("{base}{how}{stays}");
+            scene
+                .holds(stays.then_some("1"), &format!("{how} with {ttl:?}"))
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 /// A set whose condition fails changes neither value nor time to live.

@@ -99,7 +99,9 @@ macro_rules! __cache_cases {
                 an_entry_without_time_to_live_stays,
                 a_set_replaces_the_time_to_live,
                 sub_second_times_follow_the_resolution,
-                a_failed_condition_leaves_the_time_to_live;
+                a_conditional_set_gives_its_time_to_live,
+                a_failed_condition_leaves_the_time_to_live,
+                the_smallest_and_the_largest_times_work;
             conditions:
                 if_absent_and_if_present_follow_the_entry,
                 one_of_fifty_racers_wins_if_absent @threads,

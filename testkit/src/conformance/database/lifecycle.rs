@@ -73,6 +73,26 @@ pub async fn many_borrowers_share_few_connections<H: DatabaseHarness>(h: &H) -> 
     Ok(())
 }
 
+/// `close` waits for a statement that runs, and for its answer.
+pub async fn close_waits_for_running_statements<H: DatabaseHarness>(h: &H) -> Outcome {
+    let scene = Scene::with_table(h).await?;
+    let count = i64::try_from(scene.profile.count(100_000, 50_000)).unwrap_or(50_000);
+    let text = "INSERT INTO {t} WITH RECURSIVE r(n) AS \
+        (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM r WHERE n < $1) SELECT n, n FROM r";
+    let insert = scene.db.execute(scene.sql(text).bind(count));
+    let mut insert = std::pin::pin!(insert);
+    // It is under way: far from its end, and no longer waiting for a connection.
+    let begun = timeout(scene.profile.step / 50, insert.as_mut()).await;
+    ensure!(begun.is_err(), "the statement ended too soon: {begun:?}");
+    let (inserted, closed) = futures::future::join(insert, scene.db.close()).await;
+    ensure!(
+        inserted? == u64::try_from(count).unwrap_or_default(),
+        "not all rows are told"
+    );
+    closed?;
+    Ok(())
+}
+
 /// A second close is `Ok`; every other call is then `Permanent`/`Closed`.
 pub async fn close_is_idempotent_and_final<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;

@@ -99,7 +99,8 @@ macro_rules! __database_cases {
                 a_failed_statement_in_a_transaction_can_be_rolled_back,
                 repositories_work_in_and_out_of_a_transaction,
                 concurrent_increments_lose_nothing,
-                serializable_transactions_do_not_lose_updates;
+                serializable_transactions_do_not_lose_updates,
+                serializable_transactions_do_not_pass_each_other;
             cancellation:
                 a_cancelled_begin_leaves_no_transaction_behind,
                 a_cancelled_statement_leaves_the_connection_whole,
@@ -115,6 +116,7 @@ macro_rules! __database_cases {
                 a_working_database_answers_a_ping,
                 an_exhausted_pool_says_so_in_time,
                 many_borrowers_share_few_connections,
+                close_waits_for_running_statements,
                 close_is_idempotent_and_final;
         }
     };

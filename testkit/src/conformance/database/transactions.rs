@@ -117,16 +117,22 @@ pub async fn a_transaction_sees_its_own_changes<H: DatabaseHarness>(h: &H) -> Ou
     Ok(())
 }
 
-/// In a read-only transaction a write is an error, a read is not; the next user of the connection may write again.
+/// In a read-only transaction of any isolation a write is an error, a read is not; the next user of the connection may
+/// write again.
 pub async fn a_read_only_transaction_refuses_writes<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     scene.insert(&*scene.db, 1, 0).await?;
-    for id in 0..i64::try_from(h.connections() + 1).unwrap_or(2) {
+    for id in 0..i64::try_from(h.connections() * 2 + 2).unwrap_or(4) {
+        let isolation = if id % 2 == 0 {
+            Isolation::Default
+        } else {
+            Isolation::Serializable
+        };
         let tx = scene
             .db
             .begin(TxOptions {
+                isolation,
                 read_only: true,
-                ..DEFAULT
             })
             .await?;
         ensure_eq!(
@@ -137,7 +143,7 @@ pub async fn a_read_only_transaction_refuses_writes<H: DatabaseHarness>(h: &H) -
         let answer = scene.insert(&*tx, id + 2, 0).await;
         ensure!(
             answer.as_ref().is_err_and(|e| !e.is_temporary()),
-            "a write in a read-only transaction: {answer:?}"
+            "a write in a read-only transaction, {isolation:?}: {answer:?}"
         );
         drop(tx);
     }
@@ -223,6 +229,65 @@ pub async fn serializable_transactions_do_not_lose_updates<H: DatabaseHarness>(h
         Ok(counted)
     })
     .await
+}
+
+/// Two serializable transactions that each read what the other one writes are not both committed; the one that fails is
+/// `Temporary`, for a conflict `Conflict`, and nothing of it stays.
+pub async fn serializable_transactions_do_not_pass_each_other<H: DatabaseHarness>(h: &H) -> Outcome {
+    let scene = Scene::with_table(h).await?;
+    if h.connections() < 2 {
+        return Err(Failure::not_applicable(
+            "the database is one connection: there are no others",
+        ));
+    }
+    for id in 1..=2 {
+        scene.insert(&*scene.db, id, 1).await?;
+    }
+    let (options, text) = (
+        TxOptions {
+            isolation: Isolation::Serializable,
+            read_only: false,
+        },
+        "UPDATE {t} SET n = 0 WHERE id = $1 AND (SELECT SUM(n) FROM {t}) = 2",
+    );
+    let mut committed = 0;
+    let mut open = Vec::new();
+    let mut failed = Vec::new();
+    for id in [1_i64, 2] {
+        match scene.db.begin(options).await {
+            Ok(tx) => match tx.execute(scene.sql(text).bind(id)).await {
+                Ok(_) => open.push(tx),
+                Err(error) => failed.push(error),
+            },
+            Err(error) => failed.push(error),
+        }
+    }
+    for tx in open {
+        match tx.commit().await {
+            Ok(()) => committed += 1,
+            Err(error) => {
+                ensure_eq!(error.code(), Some(Code::Conflict), "code of {error}");
+                failed.push(error);
+            }
+        }
+    }
+    for error in &failed {
+        ensure!(
+            error.is_temporary() && !error.may_have_applied(),
+            "of two serializable transactions one failed with {error:?}"
+        );
+    }
+    ensure_eq!(
+        (committed, failed.len()),
+        (1, 1),
+        "transactions committed, and failed"
+    );
+    let rows = scene
+        .db
+        .query(scene.sql("SELECT id FROM {t} WHERE n = 0"))
+        .await?;
+    ensure_eq!(rows.len(), 1, "rows changed");
+    scene.pool_is_clean(h, 100).await
 }
 
 async fn read_and_write_back(scene: &Scene) -> cqi_core::Result<()> {

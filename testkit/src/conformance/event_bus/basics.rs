@@ -12,7 +12,7 @@ use super::{
 use crate::conformance::{Failure, Outcome, ensure, ensure_eq};
 
 /// Compares all that an event carries.
-fn same(sent: &Event, got: &Event) -> Outcome {
+pub(super) fn same(sent: &Event, got: &Event) -> Outcome {
     ensure_eq!(got.id(), sent.id(), "id");
     ensure_eq!(got.topic(), sent.topic(), "topic");
     ensure_eq!(got.key(), sent.key(), "key");

@@ -6,7 +6,10 @@ use cqi_core::{Code, Kind, event::Redelivery};
 use futures::{FutureExt, future::select_all};
 use tokio::time::{Instant, sleep};
 
-use super::{EventBusHarness, kit::Scene};
+use super::{
+    EventBusHarness,
+    kit::{Scene, number},
+};
 use crate::conformance::{Failure, Outcome, ensure, refused};
 
 /// What a member leaves unsettled is given to another one after the ack deadline, not before, with the attempt counted.
@@ -96,6 +99,67 @@ pub async fn extending_keeps_a_slow_delivery<H: EventBusHarness>(h: &H) -> Outco
     reader
         .nothing_within(scene.profile.step * 2, "an acked event came back")
         .await
+}
+
+/// Each delivery of a batch is extended for itself: those that are keep, whichever place they have in it, the one that is
+/// not comes back.
+pub async fn extending_keeps_each_delivery_of_a_batch<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let mut reader = scene.join_as(scene.short_subscription()).await?;
+    scene.publish(0..4).await?;
+    let mut held = reader.take(4).await?;
+    drop(held.remove(1));
+    let mut left_back = false;
+    for _ in 0..10 {
+        let back = reader.some(1, scene.profile.step / 3).await?;
+        for back in back {
+            let n = number(back.event())?;
+            let kept = held
+                .iter()
+                .any(|held| number(held.event()).is_ok_and(|held| held == n));
+            ensure!(
+                !kept && !left_back,
+                "event {n} was given away although extended, or settled"
+            );
+            back.ack().await?;
+            left_back = true;
+        }
+        for held in &held {
+            held.extend().await?;
+        }
+    }
+    for held in held {
+        held.ack().await?;
+    }
+    if !left_back {
+        reader.one().await?.ack().await?;
+    }
+    reader
+        .nothing_within(scene.profile.step * 2, "an acked event came back")
+        .await
+}
+
+/// An extension lasts for one ack deadline: who extends and vanishes then keeps nobody waiting for longer.
+pub async fn an_extended_delivery_returns_after_its_new_deadline<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let deadline = scene.profile.step;
+    let mut reader = scene.join_as(scene.short_subscription()).await?;
+    scene.publish([1]).await?;
+    let held = reader.expect(1, 1).await?;
+    sleep(deadline / 2).await;
+    let start = Instant::now();
+    held.extend().await?;
+    drop(held);
+    let back = reader.expect(1, 2).await?;
+    let waited = start.elapsed();
+    // Brokers measure it from when they heard of it, a little after we sent it.
+    let (floor, ceiling) = (deadline * 9 / 10, deadline + scene.profile.limit / 2);
+    ensure!(
+        waited >= floor && waited <= ceiling,
+        "came back {waited:?} after it was extended, the deadline is {deadline:?}"
+    );
+    back.ack().await?;
+    Ok(())
 }
 
 fn stolen_although_extended(result: Result<cqi_core::event::Delivery, Failure>) -> Failure {

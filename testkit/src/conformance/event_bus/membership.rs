@@ -15,7 +15,7 @@ use super::{
     groups::share,
     kit::{Scene, number, until},
 };
-use crate::conformance::{Failure, Outcome, ensure};
+use crate::conformance::{Failure, Outcome, cut, ensure};
 
 /// How many deliveries a member that comes and goes takes at once.
 const BATCH: usize = 10;
@@ -78,6 +78,30 @@ pub async fn a_cancelled_next_loses_nothing<H: EventBusHarness>(h: &H) -> Outcom
         ensure!(
             delivery.attempt() == 1,
             "a delivery was lost: attempt {}",
+            delivery.attempt()
+        );
+        delivery.ack().await?;
+    }
+    Ok(())
+}
+
+/// A `subscribe` dropped after any number of steps leaves no member behind that takes events and never settles them.
+pub async fn a_cancelled_subscribe_leaves_no_member<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    scene.join().await?.deliveries.close().await?; // the group exists from here on
+    for steps in 0..6 {
+        drop(cut(scene.bus.subscribe(scene.subscription()), steps).await);
+    }
+    let mut reader = scene.join().await?;
+    for n in 0..50 {
+        scene.bus.publish(scene.keyed(&format!("key-{n}"), n)?).await?;
+    }
+    sleep(Duration::from_millis(10)).await; // time for such a member to take what it can
+    for _ in 0..50 {
+        let delivery = reader.one().await?;
+        ensure!(
+            delivery.attempt() == 1,
+            "somebody else had the event before: attempt {}",
             delivery.attempt()
         );
         delivery.ack().await?;

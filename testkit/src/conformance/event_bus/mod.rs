@@ -5,6 +5,7 @@
 
 pub mod basics;
 pub mod consume;
+pub mod delays;
 pub mod drain;
 pub mod groups;
 mod harness;
@@ -57,15 +58,24 @@ macro_rules! __event_bus_cases {
                 an_acked_event_never_returns,
                 a_nack_redelivers_and_counts_each_attempt,
                 a_nack_leaves_other_events_alone,
+                a_nack_concerns_its_own_group_only,
+                a_redelivered_event_is_unchanged,
                 a_storm_of_nacks_loses_nothing,
-                a_delayed_nack_has_a_floor_and_a_ceiling,
                 a_released_event_returns_with_no_attempt_counted,
                 an_out_of_order_ack_leaves_earlier_events,
-                settling_twice_changes_nothing;
+                settling_twice_changes_nothing,
+                a_cancelled_settlement_keeps_nothing_back;
+            delays:
+                a_delayed_nack_has_a_floor_and_a_ceiling,
+                a_short_delay_does_not_wait_for_a_longer_one,
+                a_delay_outlives_its_member,
+                the_longest_times_do_no_harm;
             lease:
                 an_unsettled_event_returns_after_its_deadline,
                 a_dropped_delivery_returns,
                 extending_keeps_a_slow_delivery,
+                extending_keeps_each_delivery_of_a_batch,
+                an_extended_delivery_returns_after_its_new_deadline,
                 a_late_ack_settles_nothing_of_others,
                 a_delivery_can_be_settled_after_leaving,
                 the_last_member_gets_what_vanished_members_held,
@@ -89,11 +99,13 @@ macro_rules! __event_bus_cases {
                 a_late_member_gets_its_share,
                 a_leaving_member_hands_over,
                 a_cancelled_next_loses_nothing,
+                a_cancelled_subscribe_leaves_no_member,
                 members_come_and_go_during_flow,
                 subscribing_and_leaving_many_times_loses_nothing,
                 reopened_subscriptions_go_on_where_they_were;
             shutdown:
                 close_is_idempotent_and_final,
+                a_cancelled_close_can_be_repeated,
                 close_ends_a_waiting_next,
                 concurrent_closes_agree @threads,
                 an_event_published_during_close_is_stored_or_refused @threads,

@@ -12,7 +12,7 @@ use super::{
     kit::{Scene, noise},
 };
 use crate::{
-    conformance::{Failure, Outcome, ensure, ensure_eq, refused},
+    conformance::{Failure, Outcome, cut, ensure, ensure_eq, refused},
     unique,
 };
 
@@ -89,7 +89,8 @@ pub async fn a_batch_answers_once_per_event<H: EventBusHarness>(h: &H) -> Outcom
     Ok(())
 }
 
-/// Within its dedup window the bus drops a second event of the same id, and says `Ok`; without a window both arrive.
+/// Within its dedup window the bus drops a second event of the same id, and says `Ok`; without a window both arrive. An
+/// event of that id on another topic, as a dead letter is, is another event.
 pub async fn a_second_event_of_the_same_id_follows_the_dedup_window<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let mut reader = scene.join().await?;
@@ -103,7 +104,15 @@ pub async fn a_second_event_of_the_same_id_follows_the_dedup_window<H: EventBusH
     if scene.bus.capabilities().dedup_window.is_none() {
         reader.expect(1, 1).await?.ack().await?;
     }
-    reader.nothing("one event more").await
+    reader.nothing("one event more").await?;
+
+    let other = Scene::new(h).await?;
+    let mut reader = other.join().await?;
+    let event = Event::builder(other.topic.clone()).id(id);
+    let event = event.header("number", "2").payload("2").build()?;
+    other.bus.publish(event).await?;
+    reader.expect(2, 1).await?.ack().await?;
+    Ok(())
 }
 
 /// When a group does not keep up, `publish` waits or fails as `Temporary`/`Exhausted`: it neither drops nor hoards. What
@@ -156,6 +165,9 @@ pub async fn a_cancelled_publish_harms_no_other<H: EventBusHarness>(h: &H) -> Ou
         } else if publish.now_or_never().transpose()?.is_some() {
             acknowledged.push(n); // it did not wait at all
         }
+        // A batch as well; nobody asks what became of it.
+        let batch = vec![scene.event(1_000 + n)?, scene.event(2_000 + n)?];
+        drop(cut(scene.bus.publish_batch(batch), n % 4).await);
     }
     let seen = reader.read_all(acknowledged).await?;
     if seen.values().any(|times| *times > 1) {

@@ -1,15 +1,19 @@
 //! Acknowledging, refusing and handing back.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use cqi_core::event::{Redelivery, Subscription};
+use cqi_core::event::{Delivery, Event, Redelivery, Subscription};
 use tokio::time::Instant;
 
 use super::{
     EventBusHarness,
-    kit::{Reader, Scene, number},
+    basics::same,
+    kit::{Reader, Scene, noise, number},
 };
-use crate::conformance::{Failure, Outcome, ensure, ensure_eq};
+use crate::conformance::{Failure, Outcome, cut, ensure, ensure_eq};
 
 const AT_ONCE: Redelivery = Redelivery::After(Duration::ZERO);
 
@@ -39,16 +43,72 @@ pub async fn an_acked_event_never_returns<H: EventBusHarness>(h: &H) -> Outcome 
     Ok(())
 }
 
-/// Each negative acknowledgement brings the event back, with the attempt one higher.
+/// Each negative acknowledgement without a pause brings the event back at once, with the attempt one higher.
 pub async fn a_nack_redelivers_and_counts_each_attempt<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let mut reader = scene.join().await?;
     scene.publish([7]).await?;
-    for attempt in 1..=5 {
-        reader.expect(7, attempt).await?.nack(AT_ONCE).await?;
+    let mut delivery = reader.expect(7, 1).await?;
+    for attempt in 2..=6 {
+        let start = Instant::now();
+        delivery.nack(AT_ONCE).await?;
+        delivery = reader.expect(7, attempt).await?;
+        ensure_at_once(&scene, start)?;
     }
-    reader.expect(7, 6).await?.ack().await?;
+    delivery.ack().await?;
     reader.nothing("an acked event came back").await
+}
+
+/// What comes back at once may be as late as what comes back after a pause.
+fn ensure_at_once(scene: &Scene, start: Instant) -> Outcome {
+    let waited = start.elapsed();
+    ensure!(
+        waited <= scene.profile.step * 2,
+        "came back after {waited:?}, not at once"
+    );
+    Ok(())
+}
+
+/// A redelivery is the same event in everything it carries, whether it was refused, handed back, or left lying.
+pub async fn a_redelivered_event_is_unchanged<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let mut reader = scene.join_as(scene.short_subscription()).await?;
+    let sent = Event::builder(scene.topic.clone())
+        .key("BTC")
+        .time(jiff::Timestamp::constant(1_700_000_000, 123_456_789))
+        .source("asset-registry")
+        .content_type("application/protobuf")
+        .header("X-Mixed-Case", "Value")
+        .payload(noise(300))
+        .build()?;
+    scene.bus.publish(sent.clone()).await?;
+    for round in 0..4 {
+        let delivery = reader.one().await?;
+        same(&sent, delivery.event())?;
+        match round {
+            0 => delivery.nack(AT_ONCE).await?,
+            1 => delivery.nack(Redelivery::Release).await?,
+            2 => drop(delivery),
+            _ => delivery.ack().await?,
+        }
+    }
+    reader.nothing("an acked event came back").await
+}
+
+/// What one group refuses comes back to that group alone; another one neither sees it again nor counts an attempt.
+pub async fn a_nack_concerns_its_own_group_only<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let other = h.group()?;
+    let mut refusing = scene.join().await?;
+    let mut calm = scene.join_as(scene.subscription_of(&other)).await?;
+    scene.publish([1]).await?;
+    for attempt in 1..=3 {
+        refusing.expect(1, attempt).await?.nack(AT_ONCE).await?;
+    }
+    calm.expect(1, 1).await?.ack().await?;
+    calm.nothing("what another group refused").await?;
+    refusing.expect(1, 4).await?.ack().await?;
+    calm.nothing("what another group settled").await
 }
 
 /// A negative acknowledgement brings back its own event only.
@@ -105,49 +165,17 @@ pub async fn a_storm_of_nacks_loses_nothing<H: EventBusHarness>(h: &H) -> Outcom
     Ok(())
 }
 
-/// A delayed redelivery comes not before the pause and not long after it. A bus without delays redelivers at once or
-/// says `Unsupported` and leaves the delivery as it was.
-pub async fn a_delayed_nack_has_a_floor_and_a_ceiling<H: EventBusHarness>(h: &H) -> Outcome {
-    let scene = Scene::new(h).await?;
-    let mut reader = scene.join().await?;
-    scene.publish([1]).await?;
-    let pause = scene.profile.step * 2;
-    let delivery = reader.expect(1, 1).await?;
-    let start = Instant::now();
-    if scene.bus.capabilities().delayed_redelivery {
-        delivery.nack(Redelivery::After(pause)).await?;
-        let delivery = reader.expect(1, 2).await?;
-        let waited = start.elapsed();
-        ensure!(waited >= pause, "came back after {waited:?}, asked for {pause:?}");
-        ensure!(
-            waited <= pause * 2,
-            "came back after {waited:?}, asked for {pause:?}"
-        );
-        delivery.ack().await?;
-        return Ok(());
-    }
-    let (_, _, lease) = delivery.into_parts();
-    match lease.nack(Redelivery::After(pause)).await {
-        Ok(()) => {
-            let delivery = reader.expect(1, 2).await?;
-            ensure!(start.elapsed() < pause, "a bus that declares no delay keeps one");
-            delivery.ack().await?;
-        }
-        Err(error) => {
-            ensure_eq!(error.code(), Some(cqi_core::Code::Unsupported), "code of {error}");
-            lease.ack().await?;
-        }
-    }
-    Ok(())
-}
-
 /// A released event comes back at once, to whoever asks, and its attempt is not counted.
 pub async fn a_released_event_returns_with_no_attempt_counted<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let mut reader = scene.join().await?;
     scene.publish([1]).await?;
     for _ in 0..3 {
+        let delivery = reader.expect(1, 1).await?;
+        let start = Instant::now();
+        delivery.nack(Redelivery::Release).await?;
         reader.expect(1, 1).await?.nack(Redelivery::Release).await?;
+        ensure_at_once(&scene, start)?;
     }
     // A counted failure in between counts once.
     reader.expect(1, 1).await?.nack(AT_ONCE).await?;
@@ -203,4 +231,56 @@ pub async fn settling_twice_changes_nothing<H: EventBusHarness>(h: &H) -> Outcom
         .await?
         .nothing("an acked event came back")
         .await
+}
+
+/// A settlement dropped after any number of steps has happened, or the event comes back; it never keeps its event, or the
+/// later ones of its key, for good.
+pub async fn a_cancelled_settlement_keeps_nothing_back<H: EventBusHarness>(h: &H) -> Outcome {
+    let scene = Scene::new(h).await?;
+    let mut reader = scene.join_as(scene.short_subscription()).await?;
+    let mut unknown = HashSet::new();
+    for round in 0..scene.profile.count(12, 6) {
+        let (n, steps) = (round * 2, round / 3);
+        scene.bus.publish(scene.keyed("k", n)?).await?;
+        let (_, _, lease) = expect_among(&mut reader, n, 1, &unknown).await?.into_parts();
+        match round % 3 {
+            0 => match cut(lease.ack(), steps).await {
+                Some(acked) => acked?,
+                None => drop(unknown.insert(n)),
+            },
+            1 => drop(cut(lease.nack(AT_ONCE), steps).await),
+            _ => drop(cut(lease.extend(), steps).await),
+        }
+        drop(lease);
+        if round % 3 != 0 {
+            expect_among(&mut reader, n, 2, &unknown).await?.ack().await?;
+        }
+        scene.bus.publish(scene.keyed("k", n + 1)?).await?;
+        expect_among(&mut reader, n + 1, 1, &unknown).await?.ack().await?;
+    }
+    while let Some(delivery) = reader.some(1, scene.profile.step * 2).await?.pop() {
+        let n = number(delivery.event())?;
+        ensure!(unknown.contains(&n), "event {n} was acked and came back");
+        delivery.ack().await?;
+    }
+    Ok(())
+}
+
+/// As [`Reader::expect`], past redeliveries of those whose acknowledgement may not have happened.
+async fn expect_among(
+    reader: &mut Reader,
+    wanted: usize,
+    attempt: u32,
+    unknown: &HashSet<usize>,
+) -> Result<Delivery, Failure> {
+    loop {
+        let delivery = reader.one().await?;
+        let n = number(delivery.event())?;
+        if n == wanted {
+            ensure_eq!(delivery.attempt(), attempt, "attempt of event {n}");
+            return Ok(delivery);
+        }
+        ensure!(unknown.contains(&n), "event {n} came, expected {wanted}");
+        delivery.ack().await?;
+    }
 }

@@ -9,7 +9,7 @@ use super::{
     EventBusHarness,
     kit::{Scene, numbered},
 };
-use crate::conformance::{Failure, Outcome, ensure, ensure_eq, refused};
+use crate::conformance::{Failure, Outcome, cut, ensure, ensure_eq, refused};
 
 /// A second close is `Ok`; every other call is then `Permanent`/`Closed`.
 pub async fn close_is_idempotent_and_final<H: EventBusHarness>(h: &H) -> Outcome {
@@ -39,6 +39,35 @@ pub async fn close_is_idempotent_and_final<H: EventBusHarness>(h: &H) -> Outcome
         scene.bus.capabilities().max_payload > 0,
         "capabilities are known after close"
     );
+    Ok(())
+}
+
+/// A `close` dropped after any number of steps can be repeated, and then the bus is closed.
+pub async fn a_cancelled_close_can_be_repeated<H: EventBusHarness>(h: &H) -> Outcome {
+    // A bus whose handles are all the bus itself is closed once.
+    let rounds = if h.closes_apart() { 4 } else { 1 };
+    for steps in 0..rounds {
+        let scene = Scene::new(h).await?;
+        let mut reader = scene.join().await?;
+        scene.publish(0..3).await?;
+        let held = reader.one().await?;
+        drop(cut(scene.bus.close(), steps).await);
+        match timeout(scene.profile.limit, scene.bus.close()).await {
+            Ok(closed) => closed?,
+            Err(_) => return Err(Failure::new("close hangs after one that was dropped")),
+        }
+        refused(
+            "publish",
+            scene.bus.publish(scene.event(4)?).await,
+            Kind::Permanent,
+            Some(Code::Closed),
+        )?;
+        drop(held);
+        let end = timeout(scene.profile.limit, async {
+            while reader.deliveries.next(1).await.is_some() {}
+        });
+        ensure!(end.await.is_ok(), "next did not end after close");
+    }
     Ok(())
 }
 
