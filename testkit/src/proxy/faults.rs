@@ -27,6 +27,8 @@ pub(super) struct Flow {
     pub(super) slices: bool,
     /// The number of this order, and after how many bytes to cut.
     pub(super) cut: Option<(u64, u64)>,
+    /// How many such orders there were.
+    pub(super) orders: u64,
 }
 
 impl Faults {
@@ -56,6 +58,7 @@ impl Faults {
         self.each(Direction::Both, |flow| {
             *flow = Flow {
                 closed_below: flow.closed_below,
+                orders: flow.orders,
                 ..Flow::default()
             };
         });

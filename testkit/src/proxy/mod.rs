@@ -155,8 +155,8 @@ impl Proxy {
     pub fn cut_after(&self, direction: Direction, bytes: u64) {
         self.set(|faults| {
             faults.each(direction, |flow| {
-                let order = flow.cut.map_or(1, |(order, _)| order + 1);
-                flow.cut = Some((order, bytes));
+                flow.orders += 1;
+                flow.cut = Some((flow.orders, bytes));
             });
         });
     }

@@ -277,6 +277,12 @@ async fn a_connection_is_cut_after_its_bytes() {
     let mut client = setup.working_client().await;
     setup.proxy.cut_after(Direction::Both, 100);
     assert_eq!(said(&mut client, "12345").await.unwrap(), "12345");
+    // The next order counts for itself, however much an order that was healed had left.
+    setup.proxy.heal().await;
+    setup.proxy.cut_after(Direction::Down, 3);
+    client.write_all(b"12345").await.unwrap();
+    assert_eq!(heard(&mut client, 3).await.unwrap(), "123");
+    assert!(heard(&mut client, 1).await.is_err());
 }
 
 #[tokio::test]
