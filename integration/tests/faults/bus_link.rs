@@ -221,12 +221,14 @@ async fn cuts(broker: Broker) {
     ];
     for (n, (name, strike)) in strikes.iter().enumerate() {
         log.acked(load.events * (n + 1) / 7).await;
+        let before = line.proxy.accepted();
         strike(&line);
         let struck = Instant::now();
         tokio::time::sleep(Duration::from_millis(100)).await;
         line.proxy.heal().await;
         let recovery = log.recovers(struck + Duration::from_millis(100)).await;
         slowest = slowest.max(recovery);
+        assert!(line.proxy.accepted() > before, "{name}: it was not felt");
         told.push(format!("{name} {} ms", recovery.as_millis()));
     }
     log.acked(load.events * 6 / 7).await;
