@@ -146,7 +146,7 @@ pub async fn an_extended_delivery_returns_after_its_new_deadline<H: EventBusHarn
     let mut reader = scene.join_as(scene.short_subscription()).await?;
     scene.publish([1]).await?;
     let held = reader.expect(1, 1).await?;
-    sleep(deadline / 2).await;
+    sleep(deadline / 4).await;
     let start = Instant::now();
     held.extend().await?;
     drop(held);
