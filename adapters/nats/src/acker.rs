@@ -36,17 +36,20 @@ pub(crate) struct Hold {
     sequence: u64,
     /// How often it was released before.
     released: u32,
+    /// Its size.
+    bytes: usize,
     /// Until when it is ours, in nanoseconds of [`Shared::nanos`].
     until: AtomicU64,
     settled: AtomicBool,
 }
 
 impl Hold {
-    pub(crate) fn new(reply: Subject, sequence: u64, released: u32, until: u64) -> Self {
+    pub(crate) fn new(reply: Subject, sequence: u64, released: u32, bytes: usize, until: u64) -> Self {
         Self {
             reply,
             sequence,
             released,
+            bytes,
             until: AtomicU64::new(until),
             settled: AtomicBool::new(false),
         }
@@ -56,6 +59,7 @@ impl Hold {
 impl NatsAcker {
     /// Each delivery's number is its place in `holds`.
     pub(crate) fn new(group: Arc<Group>, holds: Vec<Hold>) -> Self {
+        group.unsettled.add(holds.iter().map(|hold| hold.bytes).sum());
         Self { group, holds }
     }
 
@@ -83,14 +87,21 @@ impl NatsAcker {
         if hold.settled.swap(true, AcqRel) {
             return Err(self.late());
         }
+        self.group.put_down(hold.bytes);
         Ok(hold)
+    }
+
+    /// What was claimed is not settled: it may be tried again.
+    fn unclaim(&self, hold: &Hold) {
+        self.group.unsettled.add(hold.bytes);
+        hold.settled.store(false, Release);
     }
 
     /// Sends a settlement, of which nothing is heard again.
     async fn send(&self, hold: &Hold, how: Bytes) -> Result<()> {
         let Shared { link, options, .. } = self.shared();
         let sent = link.tell(hold.reply.clone(), None, how, options.publish_timeout);
-        sent.await.inspect_err(|_| hold.settled.store(false, Release))
+        sent.await.inspect_err(|_| self.unclaim(hold))
     }
 
     /// Acknowledges, and waits until the server has stored that.
@@ -99,9 +110,7 @@ impl NatsAcker {
         let asked = link.ask(hold.reply.clone(), None, Bytes::new(), options.publish_timeout);
         let gone = || link.at(error::gone("the group's consumer was deleted"));
         let confirmed = asked.await.and_then(|answer| answer.ok_or_else(gone));
-        confirmed
-            .map(drop)
-            .inspect_err(|_| hold.settled.store(false, Release))
+        confirmed.map(drop).inspect_err(|_| self.unclaim(hold))
     }
 }
 
@@ -160,6 +169,13 @@ impl Acker for NatsAcker {
             .map_err(|error| error.with_operation("event_bus.extend"))?;
         hold.until.store(self.group.until(now), Release);
         Ok(())
+    }
+}
+
+impl Drop for NatsAcker {
+    fn drop(&mut self) {
+        let unsettled = self.holds.iter().filter(|hold| !hold.settled.load(Acquire));
+        self.group.put_down(unsettled.map(|hold| hold.bytes).sum());
     }
 }
 

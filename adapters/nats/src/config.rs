@@ -41,6 +41,9 @@ pub struct NatsOptions {
     /// The most unsettled deliveries of one group and topic, over all members; those that wait for a retry count.
     /// Default 10,000.
     pub max_ack_pending: i64,
+    /// The most bytes of unsettled events of one group and topic in this process; then it asks for no more, beside what it has
+    /// asked for already. Default 64 MiB.
+    pub max_unsettled_bytes: usize,
     /// Whether settling a delivery waits for the server's confirmation, at about half the rate. Default false.
     pub confirm_acks: bool,
     /// The stream.
@@ -81,6 +84,7 @@ impl NatsOptions {
             close_timeout: Duration::from_secs(5),
             durable: String::new(),
             max_ack_pending: 10_000,
+            max_unsettled_bytes: 64 << 20,
             confirm_acks: false,
             stream: StreamOptions::default(),
         }
@@ -159,6 +163,8 @@ impl NatsOptions {
             "stream.subjects is required".into()
         } else if self.max_ack_pending < 1 {
             "max_ack_pending must be at least 1".into()
+        } else if self.max_unsettled_bytes == 0 {
+            "max_unsettled_bytes must be at least 1".into()
         } else {
             return Ok(());
         };

@@ -15,8 +15,9 @@ use tokio::{
 use crate::{
     bus::Shared,
     error,
-    group::{Group, Reading},
+    group::Group,
     inbox::{Inbox, SILENCE, Step},
+    reading::Reading,
 };
 
 /// How long `next` waits for a lost connection before it says so.
@@ -141,9 +142,11 @@ impl NatsDeliveries {
     /// Whether to ask for more before all is used up.
     fn should_pull_ahead(&self, max: usize) -> bool {
         let deadline = self.group.deadline();
-        self.group
-            .with_inbox(|inbox| inbox.is_quick(deadline) && inbox.runs_low(max))
-            .unwrap_or(false)
+        !self.group.unsettled.is_full()
+            && self
+                .group
+                .with_inbox(|inbox| inbox.is_quick(deadline) && inbox.runs_low(max))
+                .unwrap_or(false)
     }
 
     async fn deliver(&mut self, max: usize) -> Result<Vec<Delivery>> {

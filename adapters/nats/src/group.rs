@@ -29,6 +29,7 @@ use crate::{
     inbox::{Held, Inbox, Share, Step},
     link::lock,
     message,
+    unsettled::Unsettled,
     wakers::Wakers,
 };
 
@@ -46,6 +47,7 @@ pub(crate) struct Group {
     pub(crate) floor: AtomicU64,
     /// Which stream that was, by the time it was made, in milliseconds.
     stream: AtomicI64,
+    pub(crate) unsettled: Unsettled,
     pub(crate) state: Mutex<State>,
     wakers: Arc<Wakers>,
     /// Cancelled when the last member has left.
@@ -62,7 +64,7 @@ pub(crate) struct State {
     /// The members, each by a number of its own.
     members: Vec<u64>,
     /// How many members are in `next`.
-    readers: usize,
+    pub(crate) readers: usize,
     /// Since when nobody reads.
     pub(crate) idle_since: Option<Instant>,
     /// Wakes all of `wakers`.
@@ -88,6 +90,7 @@ impl Group {
             subscription: Mutex::new(subscription),
             floor: AtomicU64::new(0),
             stream: AtomicI64::new(0),
+            unsettled: Unsettled::new(shared.options.max_unsettled_bytes),
             state: Mutex::new(State {
                 inbox: None,
                 trouble: None,
@@ -217,7 +220,10 @@ impl Group {
             if more && share.of > 1 {
                 self.wakers.wake_by_ref(); // some may be for others
             }
-            Ok(inbox.step(share, max))
+            Ok(match inbox.step(share, max) {
+                Step::Pull if self.unsettled.is_full() => Step::Wait,
+                step => step,
+            })
         };
         let mut step = read(inbox);
         if matches!(step, Ok(Step::Wait)) {
@@ -228,6 +234,13 @@ impl Group {
             state.inbox = None;
         }
         step
+    }
+
+    /// So many bytes are no longer unsettled: members that wait for room are woken.
+    pub(crate) fn put_down(&self, bytes: usize) {
+        if self.unsettled.take_off(bytes) {
+            self.wakers.wake_by_ref();
+        }
     }
 
     /// Whether there is one member only.
@@ -307,7 +320,7 @@ impl Group {
             since,
             released,
         } = held;
-        let (reply, released) = (message.reply.take()?, released?);
+        let (reply, released, bytes) = (message.reply.take()?, released?, message.length);
         let until = self.until(since);
         if now >= until {
             tracing::debug!(
@@ -318,7 +331,11 @@ impl Group {
         }
         let event = message::event(message, &self.topic, &self.shared.options.stream.name, place);
         let attempt = place.delivered.saturating_sub(released).max(1);
-        Some((event, attempt, Hold::new(reply, place.sequence, released, until)))
+        Some((
+            event,
+            attempt,
+            Hold::new(reply, place.sequence, released, bytes, until),
+        ))
     }
 
     /// Finds out how often the member's first `max` messages were released, where that matters.
@@ -362,26 +379,6 @@ fn in_nanos(duration: Duration) -> u64 {
 
 fn stream_made(shared: &Shared) -> i64 {
     i64::try_from(shared.facts().created / 1_000_000).unwrap_or_default()
-}
-
-/// Marks that a member reads, until this is dropped, however that comes.
-pub(crate) struct Reading<'a>(&'a Group);
-
-impl<'a> Reading<'a> {
-    pub(crate) fn begin(group: &'a Group) -> Self {
-        lock(&group.state).readers += 1;
-        Self(group)
-    }
-}
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        state.readers -= 1;
-        if state.readers == 0 {
-            state.idle_since = Some(Instant::now());
-        }
-    }
 }
 
 fn share(members: &[u64], member: u64) -> Share {

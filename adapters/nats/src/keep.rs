@@ -89,7 +89,8 @@ impl Group {
                 None => self.releases(held.place.sequence).await,
             };
             let Ok(released) = released else { return }; // it comes back when its deadline passes
-            let hold = Hold::new(reply, held.place.sequence, released, self.until(held.since));
+            let until = self.until(held.since);
+            let hold = Hold::new(reply, held.place.sequence, released, held.message.length, until);
             let acker = NatsAcker::new(Arc::clone(self), vec![hold]);
             let _ = acker.nack(0, Redelivery::Release).await;
         }))

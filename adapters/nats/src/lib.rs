@@ -42,9 +42,11 @@ mod keep;
 mod link;
 mod message;
 mod publish;
+mod reading;
 mod released;
 mod requests;
 mod stream;
+mod unsettled;
 mod wakers;
 
 pub use self::{

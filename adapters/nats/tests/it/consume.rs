@@ -394,3 +394,37 @@ async fn a_deadline_and_a_pause_without_end_are_taken() {
     assert_eq!(number(&handled), 1, "the other one came back");
     handled.ack().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_unsettled_is_bounded_in_bytes() {
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let mut few = options(server.url());
+    few.max_unsettled_bytes = 16 << 10;
+    let (bus, topic) = (NatsBus::connect(few).await.unwrap(), topic());
+    let mut deliveries = bus.subscribe(subscription(&topic)).await.unwrap();
+    let large = |n: usize| {
+        Event::builder(topic.clone())
+            .payload(format!("{n:04096}"))
+            .build()
+    };
+    let events = (0..200).map(|n| large(n).unwrap()).collect();
+    for result in bus.publish_batch(events).await {
+        result.unwrap();
+    }
+    let mut seen = HashSet::new();
+    while seen.len() < 200 {
+        let mut held = Vec::new();
+        while let Ok(batch) = timeout(Duration::from_millis(300), deliveries.next(1)).await {
+            held.extend(batch.unwrap().unwrap());
+            assert!(held.len() < 100, "there is no end");
+        }
+        assert!(!held.is_empty(), "there was room, and nothing came");
+        // Settled, or given up: either makes room.
+        for delivery in held {
+            seen.insert(number(&delivery));
+            delivery.ack().await.unwrap();
+        }
+    }
+}
