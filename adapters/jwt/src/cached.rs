@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm as Library;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{JwksOptions, JwtOptions, key_set::KeySet};
@@ -146,7 +146,7 @@ where
         };
         let pause: Duration = if failed { cooldown } else { refresh };
         tokio::select! {
-            () = sleep_until(asked + pause) => {}
+            () = sleep(pause.saturating_sub(asked.elapsed())) => {}
             () = wanted.notified() => {
                 // Left over from a fetch that has ended meanwhile.
                 if asked.elapsed() < cooldown {

@@ -44,8 +44,14 @@ impl Issuer {
     }
 
     async fn start(self: &Arc<Self>) -> Result<CachedKeys> {
+        self.start_with(JwksOptions::default()).await
+    }
+
+    async fn start_with(self: &Arc<Self>, jwks: JwksOptions) -> Result<CachedKeys> {
         let issuer = Arc::clone(self);
-        let options = options().with_observer(Arc::<Self>::clone(self));
+        let mut options = options().with_observer(Arc::<Self>::clone(self));
+        options.jwks = jwks;
+        options.validate().unwrap();
         CachedKeys::start(move || Arc::clone(&issuer).fetch(), Arc::new(options)).await
     }
 
@@ -98,6 +104,22 @@ async fn a_19_a_key_taken_back_is_unknown_after_the_next_renewal() {
     assert!(knows(&keys, "stays").await.unwrap());
     assert!(knows(&keys, "new").await.unwrap());
     assert_eq!(issuer.fetches(), 2, "nobody asked out of turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ml_auth_7_keys_that_are_never_renewed_are_fetched_when_one_is_unknown() {
+    let issuer = Issuer::with(&["old"]);
+    let never = JwksOptions {
+        refresh: Duration::MAX,
+        keep: Duration::MAX,
+        ..JwksOptions::default()
+    };
+    let keys = issuer.start_with(never).await.unwrap();
+    sleep(SECOND * 1000).await;
+    keys.checker().check().unwrap();
+    issuer.publishes(&["old", "new"]);
+    assert!(knows(&keys, "new").await.unwrap());
+    assert_eq!(issuer.fetches(), 2);
 }
 
 #[tokio::test(start_paused = true)]
