@@ -74,6 +74,15 @@ async fn l_09_a_million_spans_to_a_collector_that_hangs_wait_in_a_bounded_queue(
 }
 
 #[tokio::test]
+async fn ml_trc_5_a_shutdown_without_a_limit_sends_everything() {
+    let collector = Collector::grpc(Answer::Take).await;
+    let rig = Exporting::to(&collector.address.to_string(), ExportOptions::default());
+    rig.spans(7);
+    rig.telemetry.shutdown(Duration::MAX).await.unwrap();
+    assert_eq!(rig.metric("spans_exported_total"), 7);
+}
+
+#[tokio::test]
 async fn what_is_enough_is_sent_however_many_spans_end_at_once() {
     const THREADS: usize = 4;
     const EACH: usize = 200;

@@ -22,6 +22,8 @@ use crate::FinishedSpan;
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) spans: mpsc::Receiver<FinishedSpan>,
@@ -153,5 +155,7 @@ async fn stopped(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
 /// Ready when the time to flush is over.
 async fn deadline(stop: &mut watch::Receiver<Option<Duration>>, until: &OnceLock<Instant>) {
     let limit = stopped(stop).await;
-    sleep_until(*until.get_or_init(|| Instant::now() + limit)).await;
+    // As good as any longer time, which may be too long for the clock.
+    let end = || Instant::now() + limit.min(YEAR);
+    sleep_until(*until.get_or_init(end)).await;
 }
