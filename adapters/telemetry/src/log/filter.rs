@@ -25,9 +25,17 @@ pub struct LogHandle {
 #[derive(Debug)]
 struct Shared {
     filter: RwLock<LogFilter>,
-    /// The level to return to, while another one is set for a time only.
-    before: Mutex<Option<LogFilter>>,
+    /// Held while the level changes, so that none of two changes at once is half the other's.
+    changes: Mutex<Changes>,
     home: Home,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    /// How many there were.
+    count: u64,
+    /// The level to return to, while another one is set for a time only.
+    before: Option<LogFilter>,
 }
 
 impl Shared {
@@ -42,16 +50,18 @@ impl Shared {
         self.filter.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns to the level before the one that was set for a time.
-    fn restore(&self) {
-        let before = self.before().take();
-        if let Some(before) = before {
+    /// Returns to the level before the one that was set for a time by this change, unless there was another one since.
+    fn restore(&self, change: u64) {
+        let mut changes = self.changes();
+        if changes.count == change
+            && let Some(before) = changes.before.take()
+        {
             self.set(before);
         }
     }
 
-    fn before(&self) -> MutexGuard<'_, Option<LogFilter>> {
-        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,7 +69,7 @@ impl LogHandle {
     pub(crate) fn new(filter: LogFilter, output: Arc<Output>) -> Self {
         let shared = Shared {
             filter: RwLock::new(filter),
-            before: Mutex::default(),
+            changes: Mutex::default(),
             home: output.home().clone(),
         };
         Self {
@@ -74,8 +84,10 @@ impl LogHandle {
     /// `InvalidInput` for an unknown level; the old one stays.
     pub fn set_level(&self, level: &str) -> Result<()> {
         let filter = level.parse()?;
+        let mut changes = self.shared.changes();
+        changes.count += 1;
+        changes.before = None;
         self.output.set_alarm(None);
-        *self.shared.before() = None;
         self.shared.set(filter);
         Ok(())
     }
@@ -87,13 +99,15 @@ impl LogHandle {
     /// `InvalidInput` for an unknown level; nothing changes.
     pub fn set_for(&self, level: &str, time: Duration) -> Result<()> {
         let filter = level.parse()?;
-        let now = self.shared.filter();
-        self.shared.before().get_or_insert(now);
+        let mut changes = self.shared.changes();
+        changes.count += 1;
+        let change = changes.count;
+        changes.before.get_or_insert_with(|| self.shared.filter());
         self.shared.set(filter);
         let shared = Arc::downgrade(&self.shared);
         let restore = move || {
             if let Some(shared) = shared.upgrade() {
-                shared.restore();
+                shared.restore(change);
             }
         };
         self.output.set_alarm(Some((time, Box::new(restore))));
@@ -177,6 +191,24 @@ fn level_of(filter: &LogFilter, target: &str) -> LevelFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn l_11_a_time_that_ends_beside_another_change_changes_nothing() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let output = Output::to(tempfile::tempfile().unwrap(), 4096).unwrap();
+        let handle = LogHandle::new("warn".parse().unwrap(), Arc::new(output));
+        let level = || handle.shared.filter().level;
+        handle.set_for("debug", LONG).unwrap();
+        handle.set_for("trace", LONG).unwrap();
+        handle.shared.restore(1);
+        assert_eq!(level(), LevelFilter::TRACE, "its time is not over");
+        handle.shared.restore(2);
+        assert_eq!(level(), LevelFilter::WARN);
+        handle.set_for("debug", LONG).unwrap();
+        handle.set_level("error").unwrap();
+        handle.shared.restore(3);
+        assert_eq!(level(), LevelFilter::ERROR);
+    }
 
     #[test]
     fn log_2_the_longest_target_decides() {
