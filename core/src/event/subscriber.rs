@@ -120,6 +120,9 @@ impl Service for Subscriber {
         while let Some(ended) = consuming.join_next().await {
             stop.cancel();
             let ended = ended.unwrap_or_else(|error| Err(Error::panicked("consume loop").with_source(error)));
+            if let (Err(_), Err(error)) = (&result, &ended) {
+                tracing::error!(error = %error.chain(), "consuming another topic failed too"); // only the first is returned
+            }
             result = result.and(ended);
         }
         result
