@@ -36,6 +36,8 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 
     let section = |error: Error, port| error.with_operation("connect").with_context("section", port);
     let event_bus = match config.event_bus.backend() {
+        #[cfg(feature = "nats")]
+        "nats" => cqi_nats::NatsOptions::from(&config.event_bus).validate(),
         #[cfg(feature = "kafka")]
         "kafka" => cqi_kafka::KafkaOptions::try_from(&config.event_bus).map(drop),
         _ => Ok(()),
@@ -237,6 +239,7 @@ mod tests {
         assert!(url("cache", "memory://").is_ok());
         for (port, bad, here) in [
             ("event_bus", "kafka://", cfg!(feature = "kafka")),
+            ("event_bus", "nats://u:canary@h:99999", cfg!(feature = "nats")),
             ("cache", "redis://u:canary@h/abc", cfg!(feature = "redis")),
             ("database", "sqlite://", cfg!(feature = "sqlite")),
             (

@@ -135,11 +135,13 @@ impl NatsOptions {
         Ok(found)
     }
 
-    /// Checks the numbers.
+    /// Checks servers and numbers, without connecting.
     ///
     /// # Errors
-    /// `InvalidInput` naming the option.
-    pub(crate) fn validate(&self) -> Result<()> {
+    /// `InvalidInput` naming what is wrong, and no secret.
+    pub fn validate(&self) -> Result<()> {
+        self.addresses()
+            .map_err(|error| error.with_operation("event_bus.connect"))?;
         let wrong = [
             ("connection_timeout", self.connection_timeout),
             ("publish_timeout", self.publish_timeout),
