@@ -82,11 +82,15 @@ impl KafkaBus {
         let producer = self.0.producer();
         let topic = self.0.topics.any();
         let may_lack_tls = operation == CONNECT && self.0.options.is_plain();
+        let brokers = self.0.options.brokers.len();
         let asked = spawn_blocking(move || {
             let until = Instant::now() + limit;
-            let (mut slice, mut told) = (SLICE, None);
-            producer.trouble().take();
-            producer.trouble().all_down();
+            let (mut slice, mut told) = (SLICE, None::<Error>);
+            // What was so before is no answer to this. A client that was just made may have said already what it says once.
+            if operation != CONNECT {
+                producer.trouble().take();
+                producer.trouble().all_down();
+            }
             loop {
                 let left = until.saturating_duration_since(Instant::now());
                 // Each round asks anew, and an answer may be slow: the last round is the longest.
@@ -96,14 +100,15 @@ impl KafkaBus {
                 let Err(error) = producer.inner().client().fetch_metadata(topic, patience) else {
                     return Ok(());
                 };
-                let all_down = producer.trouble().all_down();
+                // A broker may have other addresses, which the next round tries.
+                let all_away = operation == CONNECT && slice > SLICE && producer.trouble().away() >= brokers;
+                let all_down = producer.trouble().all_down() || all_away;
                 if let Some((code, reason)) = producer.trouble().take() {
-                    let error = from_code(code, operation).with_context("reason", reason);
-                    // A wrong password, or brokers that all refuse, do not mend by waiting. Of several, one may answer.
-                    if error.is_unauthorized() || all_down {
-                        return Err(error);
-                    }
-                    told = Some(error);
+                    told = Some(from_code(code, operation).with_context("reason", reason));
+                }
+                // A wrong password, or brokers that all refuse, do not mend by waiting. Of several, one may answer.
+                if let Some(error) = told.take_if(|error| error.is_unauthorized() || all_down) {
+                    return Err(error);
                 }
                 if last {
                     return Err(told.unwrap_or_else(|| {

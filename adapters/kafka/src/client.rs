@@ -1,8 +1,11 @@
 //! What all our librdkafka clients have in common: settings, and where their log lines and errors go.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use cqi_core::Error;
@@ -89,7 +92,12 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
 pub(crate) struct Trouble {
     last: Mutex<Option<(RDKafkaErrorCode, String)>>,
     all_down: AtomicBool,
+    /// The brokers, as they are called in reasons, that could not be talked to.
+    away: Mutex<BTreeSet<String>>,
 }
+
+/// So many are counted at most.
+const AWAY: usize = 64;
 
 impl Trouble {
     pub(crate) fn note(&self, error: &KafkaError, reason: &str) {
@@ -98,6 +106,14 @@ impl Trouble {
             let mut last = lock(&self.last);
             if code == RDKafkaErrorCode::AllBrokersDown {
                 self.all_down.store(true, SeqCst);
+            }
+            if let (RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve, Some((broker, _))) =
+                (code, reason.split_once(": "))
+            {
+                let mut away = lock(&self.away);
+                if away.len() < AWAY {
+                    away.insert(broker.to_owned());
+                }
             }
             // "All brokers are down" comes after the reason why, and tells less.
             if code != RDKafkaErrorCode::AllBrokersDown || last.is_none() {
@@ -111,9 +127,14 @@ impl Trouble {
         lock(&self.last).take()
     }
 
-    /// Whether no broker was left since the last call.
+    /// Whether no broker was left since the last call. The client says so only of brokers that it has talked to.
     pub(crate) fn all_down(&self) -> bool {
         self.all_down.swap(false, SeqCst)
+    }
+
+    /// How many brokers could not be talked to, once at least.
+    pub(crate) fn away(&self) -> usize {
+        lock(&self.away).len()
     }
 
     /// An error for a call that failed with `error`: the trouble behind it, if one is known, else the error itself.
@@ -177,5 +198,15 @@ mod tests {
             "Connection refused".to_owned(),
         );
         assert_eq!(trouble.take(), Some(refused));
+    }
+
+    #[test]
+    fn each_broker_that_is_away_counts_once() {
+        let trouble = Trouble::default();
+        let failed = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+        for broker in ["a:1/bootstrap", "b:1/bootstrap", "a:1/bootstrap"] {
+            trouble.note(&failed, &format!("{broker}: Connect to ipv4#10.0.0.1:1 failed"));
+        }
+        assert_eq!(trouble.away(), 2);
     }
 }

@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use tokio::{
     task::block_in_place,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// Keys that go to the first and to the second of two partitions.
@@ -162,4 +162,21 @@ async fn a_group_that_is_denied_is_told_before_the_time_for_joining_is_over() {
         );
     }
     bus.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn brokers_that_are_all_away_are_told_before_the_time_is_over() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let away = KafkaOptions {
+        brokers: vec![address.to_string()],
+        connection_timeout: Duration::from_secs(60),
+        ..KafkaOptions::default()
+    };
+    let connecting = timeout(Duration::from_secs(30), KafkaBus::connect(away)).await;
+    let error = connecting
+        .expect("it waits for the rest of its time")
+        .unwrap_err();
+    assert_eq!(error.code(), Some(Code::Unavailable), "{error:?}");
 }

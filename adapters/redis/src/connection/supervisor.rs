@@ -57,11 +57,8 @@ impl Supervisor<'_> {
             let since = Instant::now();
             match self.shared.link() {
                 Some(link) => {
-                    let mut state = self.shared.state.subscribe();
-                    // What it gives locks the state, so it goes at once.
-                    let lost = async { drop(state.wait_for(|state| !matches!(state, State::Up(_))).await) };
                     tokio::select! {
-                        () = lost => {}
+                        () = lost(self.shared) => {}
                         () = self.shared.wrong_server.notified() => self.exchange(since).await,
                         error = self.attend(link.clone()) => self.shared.lose(link.id, &error),
                     }
@@ -124,12 +121,18 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Replaces a link that works, which stays in use until there is another one.
+    /// Replaces a link that works, which stays in use until there is another one. When it is lost meanwhile, there is more
+    /// haste than this has.
     async fn exchange(&mut self, since: Instant) {
         if since.elapsed() >= STABLE {
             self.failures = 0;
         }
-        if let Err(error) = self.attempt(EXCHANGES).await {
+        let shared = self.shared;
+        let exchanged = tokio::select! {
+            () = lost(shared) => return,
+            exchanged = self.attempt(EXCHANGES) => exchanged,
+        };
+        if let Err(error) = exchanged {
             tracing::warn!(error = %error.chain(), "cannot replace the connection to Redis, keeping it");
         }
     }
@@ -161,4 +164,11 @@ impl Supervisor<'_> {
         tracing::info!(server = self.shared.server, "connected to Redis again");
         Ok(())
     }
+}
+
+/// Ends when there is no link any more.
+async fn lost(shared: &Shared) {
+    let mut state = shared.state.subscribe();
+    // What it gives locks the state, so it goes at once.
+    drop(state.wait_for(|state| !matches!(state, State::Up(_))).await);
 }
