@@ -61,7 +61,7 @@ pub(crate) fn from_code(code: RDKafkaErrorCode, operation: &'static str) -> Erro
     if let Some(finer) = finer {
         error = error.with_code(finer);
     }
-    if code == E::NotImplemented {
+    if code == E::NotImplemented && cfg!(not(feature = "zstd")) {
         error = error.with_context("hint", NO_ZSTD);
     }
     if operation == PUBLISH && unknown(code) {
