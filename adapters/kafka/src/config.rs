@@ -97,19 +97,21 @@ impl KafkaOptions {
 
     pub(crate) fn validate(&self) -> Result<()> {
         let times = [
-            self.connection_timeout,
-            self.publish_timeout,
-            self.join_timeout,
-            self.session_timeout,
+            ("connection_timeout", self.connection_timeout),
+            ("publish_timeout", self.publish_timeout),
+            ("join_timeout", self.join_timeout),
+            ("session_timeout", self.session_timeout),
         ];
+        if let Some((name, _)) = times.iter().find(|(_, time)| !TIMES.contains(time)) {
+            let why = format!("kafka: {name} must be between 1 ms and 24 days");
+            return Err(Error::invalid_input(why));
+        }
         let broken = if self.brokers.is_empty() || self.brokers.iter().any(String::is_empty) {
             "kafka: brokers must be host:port, at least one"
         } else if self.partitions < 1 {
             "kafka: partitions must be at least 1"
         } else if self.max_unsettled == 0 || self.max_unsettled_bytes == 0 || self.max_in_flight == 0 {
             "kafka: limits must be at least 1"
-        } else if !times.iter().all(|time| TIMES.contains(time)) {
-            "kafka: times must be between 1 ms and 24 days"
         } else if !self.user.is_empty() && cfg!(not(feature = "ssl")) {
             "kafka: user and password need this build's feature `ssl` of cqi-kafka, which is off"
         } else {
@@ -202,7 +204,9 @@ mod tests {
                 publish_timeout: time,
                 ..KafkaOptions::default()
             };
-            assert!(options.validate().unwrap_err().is_invalid_input(), "{time:?}");
+            let error = options.validate().unwrap_err();
+            assert!(error.is_invalid_input(), "{time:?}");
+            assert!(error.to_string().contains("publish_timeout"), "{error}");
         }
     }
 

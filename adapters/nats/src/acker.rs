@@ -57,7 +57,8 @@ impl Hold {
 }
 
 impl NatsAcker {
-    /// Each delivery's number is its place in `holds`.
+    /// Each delivery's number is its place in `holds`. Its bytes count as unsettled until it is settled, or nobody can do that
+    /// any more.
     pub(crate) fn new(group: Arc<Group>, holds: Vec<Hold>) -> Self {
         group.unsettled.add(holds.iter().map(|hold| hold.bytes).sum());
         Self { group, holds }

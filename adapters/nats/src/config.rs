@@ -156,7 +156,7 @@ impl NatsOptions {
                 && name.len() <= 200
         };
         let why = if let Some((name, _)) = wrong {
-            format!("{name} must not be zero, and a year at most")
+            format!("{name} must be above zero and at most a year")
         } else if self.stream.name.is_empty() || !valid_name(&self.stream.name) {
             "stream.name must be [A-Za-z0-9_-]+".into()
         } else if !valid_name(&self.durable) {

@@ -264,19 +264,14 @@ impl Group {
     pub(crate) fn check_silence(&self, silence: Duration) -> Instant {
         let now = Instant::now();
         {
-            let mut guard = lock(&self.state);
-            let state = &mut *guard;
-            let Some((inbox, until)) = state
-                .inbox
-                .as_mut()
-                .and_then(|inbox| inbox.quiet_until(silence).map(|until| (inbox, until)))
-            else {
+            let mut state = lock(&self.state);
+            let Some(inbox) = &mut state.inbox else {
                 return now + silence;
             };
-            if until > now {
-                return until;
+            match inbox.quiet_until(silence) {
+                Some(until) if until <= now => inbox.forget_pulls(inbox.connection),
+                until => return until.unwrap_or(now + silence),
             }
-            inbox.forget_pulls(inbox.connection);
             state.trouble = Some(self.shared.link.at(error::silent()));
         }
         self.wakers.wake_by_ref();

@@ -318,7 +318,7 @@ mod tests {
         };
         let users = back(Prefix::Dash, &[many("a", 100), many("cqi-", 7)].concat());
         assert_eq!(users.headers().len(), 64 + 7);
-        // So many would take minutes, if each were compared with all before it.
+        // Without a limit each would be compared with all before it.
         for name in ["a", "cqi-", "traceparent"] {
             let flood = back(Prefix::Dash, &many(name, 100_000));
             assert!(flood.headers().len() <= 128, "{name}");
