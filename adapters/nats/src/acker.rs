@@ -105,13 +105,31 @@ impl NatsAcker {
         sent.await.inspect_err(|_| self.unclaim(hold))
     }
 
-    /// Acknowledges, and waits until the server has stored that.
-    async fn confirm(&self, hold: &Hold) -> Result<()> {
+    /// Sends a settlement, and waits until the server has done it.
+    async fn confirm(&self, hold: &Hold, how: Bytes) -> Result<()> {
         let Shared { link, options, .. } = self.shared();
-        let asked = link.ask(hold.reply.clone(), None, Bytes::new(), options.publish_timeout);
+        let asked = link.ask(hold.reply.clone(), None, how, options.publish_timeout);
         let gone = || link.at(error::gone("the group's consumer was deleted"));
         let confirmed = asked.await.and_then(|answer| answer.ok_or_else(gone));
         confirmed.map(drop).inspect_err(|_| self.unclaim(hold))
+    }
+
+    /// Hands back all that are still ours, in their order, and waits until the server has done that.
+    pub(crate) async fn release_all(&self) {
+        let mut holds = (0..self.holds.len() as u64).filter_map(|which| self.claim(which).ok());
+        let mut next = holds.next();
+        while let Some(hold) = next {
+            next = holds.next();
+            let sent = match next {
+                Some(_) => self.send(hold, refused(Duration::ZERO)).await,
+                // Settlements are done one after the other: with this one, all are.
+                None => self.confirm(hold, refused(Duration::ZERO)).await,
+            };
+            if let Err(error) = sent {
+                tracing::debug!(error = %error, "what could not be handed back comes back after its deadline");
+                return;
+            }
+        }
     }
 }
 
@@ -141,7 +159,7 @@ impl Acker for NatsAcker {
         let at_once = (!confirmed).then(|| self.send(hold, Bytes::new()).now_or_never());
         match at_once.flatten() {
             Some(sent) => settled(sent.map_err(failed)),
-            None if confirmed => Box::pin(self.confirm(hold).map_err(failed)),
+            None if confirmed => Box::pin(self.confirm(hold, Bytes::new()).map_err(failed)),
             None => Box::pin(self.send(hold, Bytes::new()).map_err(failed)),
         }
     }

@@ -59,10 +59,13 @@ pub(crate) struct Group {
 pub(crate) struct State {
     /// None after it was given up, until it is opened again.
     pub(crate) inbox: Option<Inbox>,
+    /// Whether the inbox is away to have its messages handed back, and comes again. Nothing is asked for until then, or what
+    /// is younger would come first.
+    pub(crate) is_handing_back: bool,
     /// What the next reader has to hear.
     pub(crate) trouble: Option<Error>,
     /// The members, each by a number of its own.
-    members: Vec<u64>,
+    pub(crate) members: Vec<u64>,
     /// How many members are in `next`.
     pub(crate) readers: usize,
     /// Since when nobody reads.
@@ -93,6 +96,7 @@ impl Group {
             unsettled: Unsettled::new(shared.options.max_unsettled_bytes),
             state: Mutex::new(State {
                 inbox: None,
+                is_handing_back: false,
                 trouble: None,
                 members: Vec::new(),
                 readers: 0,
@@ -159,13 +163,15 @@ impl Group {
         self.open_inbox(connection).await
     }
 
+    /// Opens the inbox, unless it is there or comes again.
     pub(crate) async fn open_inbox(&self, connection: u64) -> Result<()> {
-        if lock(&self.state).inbox.is_some() {
+        let is_there = |state: &State| state.inbox.is_some() || state.is_handing_back;
+        if is_there(&lock(&self.state)) {
             return Ok(());
         }
         let inbox = Inbox::open(&self.shared, &self.consumer, connection).await?;
         let mut state = lock(&self.state);
-        if !self.left.is_cancelled() && state.inbox.is_none() {
+        if !self.left.is_cancelled() && !is_there(&state) {
             state.inbox = Some(inbox);
         }
         Ok(())
@@ -209,6 +215,10 @@ impl Group {
             return Err(error);
         }
         let Some(inbox) = &mut state.inbox else {
+            if state.is_handing_back {
+                self.wakers.add(context.waker());
+                return Ok(Step::Wait);
+            }
             return Ok(Step::Open);
         };
         if inbox.connection < connection {
@@ -288,7 +298,9 @@ impl Group {
             let taken = state.inbox.as_mut().map(|inbox| inbox.take(share, max));
             taken.unwrap_or_default()
         };
-        self.made_room(&held);
+        if !held.is_empty() && !self.is_alone() {
+            self.wakers.wake_by_ref(); // less lies here for others: they may ask for more
+        }
         let (mut events, mut holds) = (Vec::with_capacity(held.len()), Vec::with_capacity(held.len()));
         for held in held {
             if let Some((event, attempt, hold)) = self.receive(held, now) {
@@ -298,13 +310,6 @@ impl Group {
         }
         let acker: Arc<dyn Acker> = Arc::new(NatsAcker::new(Arc::clone(self), holds));
         Delivery::batch(&acker, events)
-    }
-
-    /// Wakes members that wait because too much lay here for others: when less does, they may ask for more.
-    pub(crate) fn made_room(&self, taken: &[Held]) {
-        if !taken.is_empty() && !self.is_alone() {
-            self.wakers.wake_by_ref();
-        }
     }
 
     /// A message as an event, with the attempt and our hold on it, unless it is no longer ours.

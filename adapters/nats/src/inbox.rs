@@ -4,7 +4,7 @@
 //! nothing is sent to a member that did not ask, and what it asked for comes in one go.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     pin::Pin,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -61,11 +61,30 @@ pub(crate) struct Share {
 
 impl Share {
     fn takes(self, held: &Held) -> bool {
-        self.of == 1
-            || held.place.delivered > 1
-            || headers::key(&held.message)
-                .is_none_or(|key| fnv1a(key.as_bytes()) % self.of as u64 == self.index as u64)
+        self.of == 1 || held.owner(self.of).is_none_or(|index| index == self.index as u64)
     }
+}
+
+impl Held {
+    /// Which of so many members it is for; `None`: any.
+    fn owner(&self, of: usize) -> Option<u64> {
+        if self.place.delivered > 1 {
+            return None;
+        }
+        headers::key(&self.message).map(|key| fnv1a(key.as_bytes()) % of as u64)
+    }
+}
+
+/// Parts what so many members have waiting: first what is for those who leave something lying that came before `then`, with
+/// all that came for them since, and then the rest.
+pub(crate) fn forsaken(held: Vec<Held>, of: usize, then: Instant) -> (Vec<Held>, Vec<Held>) {
+    if of == 1 {
+        return (held, Vec::new());
+    }
+    let old = held.iter().filter(|held| held.since <= then);
+    let owners: HashSet<_> = old.map(|held| held.owner(of)).collect();
+    held.into_iter()
+        .partition(|held| owners.contains(&held.owner(of)))
 }
 
 /// What is to be done with an inbox.
@@ -174,13 +193,15 @@ impl Inbox {
         taken
     }
 
-    /// What arrived before this moment.
-    pub(crate) fn take_older(&mut self, than: Instant) -> Vec<Held> {
-        let (old, young) = std::mem::take(&mut self.buffer)
-            .into_iter()
-            .partition(|held| held.since <= than);
-        self.buffer = young;
-        old.into()
+    /// Whether it has something that arrived before this moment.
+    pub(crate) fn has_older(&self, than: Instant) -> bool {
+        self.buffer.iter().any(|held| held.since <= than)
+    }
+
+    /// Begins with messages that came before it was opened.
+    pub(crate) fn with_first(mut self, held: Vec<Held>) -> Self {
+        self.buffer = held.into();
+        self
     }
 
     /// Which of the first `max` messages of this share were delivered before, so that they may have been released.

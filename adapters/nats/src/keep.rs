@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use cqi_core::event::{Acker, Redelivery};
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
@@ -15,7 +14,7 @@ use crate::{
     bus::Shared,
     consumer,
     group::Group,
-    inbox::Held,
+    inbox::{self, Held, Inbox},
     link::lock,
 };
 
@@ -33,9 +32,9 @@ impl Group {
                 () = self.shared.closing.cancelled() => break,
                 () = sleep(beat) => {}
             }
-            let forsaken = self.forsaken(beat);
-            self.made_room(&forsaken);
-            self.give_back(forsaken).await;
+            if let Some(inbox) = self.forsaken(beat) {
+                self.hand_back(inbox, beat).await;
+            }
             if looked.elapsed() >= LOOK_AT_FLOOR {
                 looked = Instant::now();
                 self.look_at_floor().await;
@@ -51,28 +50,46 @@ impl Group {
         self.gone.cancel();
     }
 
-    /// What may have waited for `beat` and nobody has taken.
-    fn forsaken(&self, beat: Duration) -> Vec<Held> {
+    /// The inbox, if something may have waited in it for `beat` and nobody has taken it.
+    fn forsaken(&self, beat: Duration) -> Option<Inbox> {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let Some(inbox) = &mut state.inbox else {
-            return Vec::new();
-        };
+        let inbox = state.inbox.as_mut()?;
         let now = Instant::now();
         if let Some(since) = &mut state.idle_since {
             let read = inbox.read(&mut Context::from_waker(&state.waker), *since);
             *since = now;
             if let Err(error) = read {
                 state.give_up(error);
-                return Vec::new();
+                return None;
             }
         }
-        now.checked_sub(beat)
-            .map(|then| inbox.take_older(then))
-            .unwrap_or_default()
+        // What cannot be handed back is still ours when a member comes for it.
+        if !inbox.has_older(now.checked_sub(beat)?) || !self.shared.link.is_up() {
+            return None;
+        }
+        state.is_handing_back = true;
+        state.inbox.take()
     }
 
-    /// Gives messages back that nobody has tried.
+    /// Hands back what is forsaken of an inbox, and opens another, which begins with the rest. In between nothing is asked for,
+    /// so that what is handed back comes again before what is younger.
+    async fn hand_back(self: &Arc<Self>, inbox: Inbox, beat: Duration) {
+        let now = Instant::now();
+        let of = lock(&self.state).members.len().max(1);
+        let held = inbox.end(&self.shared, now).await;
+        let (forsaken, rest) = inbox::forsaken(held, of, now.checked_sub(beat).unwrap_or(now));
+        self.give_back(forsaken).await;
+        let connection = *self.shared.link.opened().borrow();
+        let opened = Inbox::open(&self.shared, &self.consumer, connection).await;
+        let mut state = lock(&self.state);
+        state.is_handing_back = false;
+        // Without one, the next reader opens it; the rest comes back after its deadline.
+        state.inbox = opened.ok().map(|inbox| inbox.with_first(rest));
+        state.waker.wake_by_ref();
+    }
+
+    /// Gives messages back that nobody has tried, in their order.
     async fn give_back(self: &Arc<Self>, held: Vec<Held>) {
         if held.is_empty() {
             return;
@@ -82,19 +99,24 @@ impl Group {
             messages = held.len(),
             "handing back messages that were not taken"
         );
-        join_all(held.into_iter().map(async |held| {
-            let Some(reply) = held.message.reply else { return };
-            let released = match held.released {
-                Some(released) => Ok(released),
-                None => self.releases(held.place.sequence).await,
-            };
-            let Ok(released) = released else { return }; // it comes back when its deadline passes
-            let until = self.until(held.since);
-            let hold = Hold::new(reply, held.place.sequence, released, held.message.length, until);
-            let acker = NatsAcker::new(Arc::clone(self), vec![hold]);
-            let _ = acker.nack(0, Redelivery::Release).await;
-        }))
-        .await;
+        let noted = join_all(held.into_iter().map(|held| self.note_untried(held))).await;
+        let acker = NatsAcker::new(Arc::clone(self), noted.into_iter().flatten().collect());
+        acker.release_all().await;
+    }
+
+    /// Notes the release of a message; `None` if it comes back by itself when its deadline passes.
+    async fn note_untried(&self, held: Held) -> Option<Hold> {
+        let until = self.until(held.since);
+        if self.shared.nanos(Instant::now()) >= until {
+            return None;
+        }
+        let (reply, sequence) = (held.message.reply?, held.place.sequence);
+        let released = match held.released {
+            Some(released) => released,
+            None => self.releases(sequence).await.ok()?,
+        };
+        self.note_release(sequence, released).await;
+        Some(Hold::new(reply, sequence, released, held.message.length, until))
     }
 
     async fn look_at_floor(&self) {

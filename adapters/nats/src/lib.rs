@@ -26,7 +26,8 @@
 //!   events of one key in hand, as JetStream has no partitions that belong to a member.
 //! - A member fetches what it was asked for, and as much ahead. One that is alone in its process and works off a fetch
 //!   within 20 ms fetches more at once: up to 512 messages or about 1 MiB.
-//! - What a member fetched and did not take is handed back, at the latest after two thirds of the ack deadline.
+//! - What a member fetched and did not take is handed back, at the latest after two thirds of the ack deadline. That is no
+//!   attempt, and when it comes again it comes in order, before what is younger, unless the connection is lost just then.
 //! - The members of a group must agree on the ack deadline: the last one that joins sets it.
 
 mod acker;

@@ -103,6 +103,40 @@ async fn a_slow_member_keeps_nothing_it_has_not_taken() {
     held.ack().await.unwrap();
 }
 
+/// A member that stops now and then finds that what it had fetched was handed back meanwhile. It is not to be given what came
+/// later first.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_handed_back_is_not_overtaken() {
+    const EVENTS: usize = 6_000;
+    let Some(server) = fixture::require(Fixture::Nats) else {
+        return;
+    };
+    let (bus, topic) = (connect(server).await, topic());
+    let events = (0..EVENTS).map(|n| event(&topic, n)).collect();
+    for result in bus.publish_batch(events).await {
+        result.unwrap();
+    }
+    let wanted = subscription(&topic)
+        .with_start_at(StartAt::Oldest)
+        .with_ack_deadline(Duration::from_millis(600));
+    let mut deliveries = bus.subscribe(wanted).await.unwrap();
+    let (mut seen, mut newest) = (HashSet::new(), 0);
+    while seen.len() < EVENTS {
+        for delivery in next(&mut *deliveries, &mut 0).await {
+            let number = number(&delivery);
+            assert!(
+                delivery.attempt() > 1 || number >= newest,
+                "{number} comes after {newest} as if for the first time"
+            );
+            newest = newest.max(number);
+            if delivery.ack().await.is_ok() && seen.insert(number) && number.is_multiple_of(200) {
+                // Longer than it may keep what it has not taken, and shorter than its deadline.
+                sleep(Duration::from_millis(200 + (number / 200) as u64)).await;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_backlog_is_fetched_in_bounds() {
     let Some(server) = fixture::require(Fixture::Nats) else {
