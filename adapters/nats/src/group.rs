@@ -26,9 +26,10 @@ use crate::{
     bus::Shared,
     consumer::{self, Begin},
     error,
-    inbox::{Held, Inbox, Share, Step},
+    inbox::{Inbox, Step},
     link::lock,
     message,
+    share::{Held, Share},
     unsettled::Unsettled,
     wakers::Wakers,
 };

@@ -4,7 +4,7 @@
 //! nothing is sent to a member that did not ask, and what it asked for comes in one go.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -16,7 +16,12 @@ use cqi_core::{Code, Error, Result};
 use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 
-use crate::{bus::Shared, consumer::fnv1a, error, headers, message::Place};
+use crate::{
+    bus::Shared,
+    error,
+    message::Place,
+    share::{Held, Share},
+};
 
 /// How long the server keeps a pull that finds nothing.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -39,53 +44,6 @@ const MOST_BYTES: usize = 1 << 20;
 const BURST: Duration = Duration::from_millis(20);
 /// The most bytes of one pull, unless a single message may be larger. With a limit the server also reports a pull's end.
 const PULL_BYTES: usize = 8 << 20;
-
-/// A message that has arrived and was not given out.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) message: Message,
-    pub(crate) place: Place,
-    /// No later than it arrived.
-    pub(crate) since: Instant,
-    /// How often it was released, once that is known.
-    pub(crate) released: Option<u32>,
-}
-
-/// Which messages are a member's: the first deliveries of a key always go to the same member of this process, so that
-/// they are handled in order; all else goes to whoever asks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Share {
-    pub(crate) index: usize,
-    pub(crate) of: usize,
-}
-
-impl Share {
-    fn takes(self, held: &Held) -> bool {
-        self.of == 1 || held.owner(self.of).is_none_or(|index| index == self.index as u64)
-    }
-}
-
-impl Held {
-    /// Which of so many members it is for; `None`: any.
-    fn owner(&self, of: usize) -> Option<u64> {
-        if self.place.delivered > 1 {
-            return None;
-        }
-        headers::key(&self.message).map(|key| fnv1a(key.as_bytes()) % of as u64)
-    }
-}
-
-/// Parts what so many members have waiting: first what is for those who leave something lying that came before `then`, with
-/// all that came for them since, and then the rest.
-pub(crate) fn forsaken(held: Vec<Held>, of: usize, then: Instant) -> (Vec<Held>, Vec<Held>) {
-    if of == 1 {
-        return (held, Vec::new());
-    }
-    let old = held.iter().filter(|held| held.since <= then);
-    let owners: HashSet<_> = old.map(|held| held.owner(of)).collect();
-    held.into_iter()
-        .partition(|held| owners.contains(&held.owner(of)))
-}
 
 /// What is to be done with an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

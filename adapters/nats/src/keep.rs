@@ -14,8 +14,9 @@ use crate::{
     bus::Shared,
     consumer,
     group::Group,
-    inbox::{self, Held, Inbox},
+    inbox::Inbox,
     link::lock,
+    share::{self, Held},
 };
 
 /// How often a group looks how far it is.
@@ -78,7 +79,7 @@ impl Group {
         let now = Instant::now();
         let of = lock(&self.state).members.len().max(1);
         let held = inbox.end(&self.shared, now).await;
-        let (forsaken, rest) = inbox::forsaken(held, of, now.checked_sub(beat).unwrap_or(now));
+        let (forsaken, rest) = share::forsaken(held, of, now.checked_sub(beat).unwrap_or(now));
         self.give_back(forsaken).await;
         let connection = *self.shared.link.opened().borrow();
         let opened = Inbox::open(&self.shared, &self.consumer, connection).await;

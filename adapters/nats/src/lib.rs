@@ -46,6 +46,7 @@ mod publish;
 mod reading;
 mod released;
 mod requests;
+mod share;
 mod stream;
 mod unsettled;
 mod wakers;
