@@ -173,7 +173,13 @@ impl Shared {
     }
 
     fn producer(&self) -> Arc<Producer> {
-        Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
+        let current = || Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner));
+        let producer = current();
+        if !producer.is_lost() {
+            return producer;
+        }
+        self.replace(&producer);
+        current()
     }
 
     /// Replaces a producer that is beyond help, unless somebody has done so.

@@ -38,6 +38,7 @@
 //!   of partitions changes, as keys then move.
 //! - Moments of redelivery are compared across processes by their clocks.
 
+mod brokers;
 mod bus;
 mod client;
 mod config;

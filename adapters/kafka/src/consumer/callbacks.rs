@@ -19,7 +19,10 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use crate::client::{self, Trouble, lock};
+use crate::{
+    brokers::Brokers,
+    client::{self, Trouble, lock},
+};
 
 /// A change of the assignment, which waits for the driver's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,7 @@ pub(super) enum Move {
 #[derive(Debug, Default)]
 pub(super) struct Callbacks {
     pub(super) trouble: Trouble,
+    pub(super) brokers: Brokers,
     pub(super) moves: Mutex<VecDeque<Move>>,
     /// The driver is gone: moves are agreed to at once.
     pub(super) closing: AtomicBool,
@@ -47,6 +51,11 @@ impl ClientContext for Callbacks {
     fn error(&self, error: KafkaError, reason: &str) {
         self.calls.fetch_add(1, Relaxed);
         self.trouble.note(&error, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.calls.fetch_add(1, Relaxed);
+        self.brokers.note(statistics);
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cqi_core::{Error, Result};
+use cqi_core::{Code, Error, Result};
 use rdkafka::{
     Message as _,
     consumer::{BaseConsumer, Consumer as _},
@@ -211,6 +211,10 @@ impl Driver {
             }
             tracing::trace!(group = self.group.id, ?ended, "committed");
             self.committed = ended;
+        }
+        if self.callbacks().brokers.are_forgotten() {
+            let error = Error::temporary("the client has forgotten all brokers");
+            return Err(error.with_code(Code::Unavailable).with_operation(CONSUME));
         }
         Ok(busy)
     }

@@ -30,6 +30,7 @@ use self::{
     outgoing::Outgoing,
 };
 use crate::{
+    brokers::Brokers,
     client::{self, Trouble, lock},
     config::KafkaOptions,
     error::{from_client, from_code},
@@ -49,6 +50,7 @@ type Client = ThreadedProducer<Reports>;
 #[derive(Debug)]
 pub(crate) struct Reports {
     pub(crate) trouble: Trouble,
+    brokers: Brokers,
     /// For so many events more there is room.
     room: Semaphore,
     broken: AtomicBool,
@@ -60,6 +62,7 @@ impl Reports {
     fn new(room: usize) -> Self {
         Self {
             trouble: Trouble::default(),
+            brokers: Brokers::default(),
             room: Semaphore::new(room),
             broken: AtomicBool::new(false),
             failing_since: Mutex::default(),
@@ -93,6 +96,10 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.trouble.note(&error, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.brokers.note(statistics);
     }
 }
 
@@ -166,11 +173,16 @@ impl Producer {
     }
 
     /// Whether the client is beyond help: it has failed for good (it may not say whether events were stored, and refuses
-    /// all others), or nothing got through it for so long that every event in it is over its time. An idempotent producer
-    /// was seen to stay stuck after its broker had been paused.
+    /// all others), has forgotten all brokers, or nothing got through it for so long that every event in it is over its
+    /// time. An idempotent producer was seen to stay stuck after its broker had been paused.
     pub(crate) fn is_broken(&self) -> bool {
         let reports = self.inner().context();
-        reports.broken.load(SeqCst) || reports.failing_for() > self.timeout * 2 + SLACK
+        self.is_lost() || reports.broken.load(SeqCst) || reports.failing_for() > self.timeout * 2 + SLACK
+    }
+
+    /// Whether it has forgotten all brokers, so that nothing more gets through.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.inner().context().brokers.are_forgotten()
     }
 
     pub(crate) fn trouble(&self) -> &Trouble {

@@ -7,6 +7,7 @@ mod checker;
 mod conformance;
 mod faults;
 mod foreign;
+mod forgotten;
 mod guessed;
 mod mocked;
 mod secure;
