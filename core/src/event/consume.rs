@@ -4,9 +4,11 @@
 //! delivery and leaves the rest to the others. So nothing is fetched while something is ready to run, a lone event takes no
 //! extra hop, and a busy subscription pulls in batches. While handlers end at once, the fetcher runs them all itself:
 //! waking others would cost more than the handlers; the first that has to wait, or that computes for long, calls the
-//! others in. Events of one key run one after another; a supervisor keeps the leases of all held deliveries alive.
+//! others in. Slow handlers are given no more than they can begin, so that other members have the rest. Events of one key run
+//! one after another; a supervisor keeps the leases of all held deliveries alive.
 
 mod feed;
+mod leases;
 mod options;
 mod pace;
 #[cfg(test)]
@@ -28,7 +30,7 @@ use std::{
 use futures::future::join_all;
 use tokio::{
     sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify},
-    task::{JoinSet, coop::consume_budget},
+    task::{JoinSet, coop::consume_budget, yield_now},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -37,7 +39,7 @@ use tracing::Instrument;
 pub use self::options::ConsumeOptions;
 use self::{feed::Feed, pace::Pace};
 use super::{
-    Deliveries, Delivery, EventBus, Lease, Message, Redelivery, Route, Subscription, lock, middleware,
+    Deliveries, Delivery, EventBus, Message, Redelivery, Route, Subscription, lock, middleware,
     settle::Settling,
 };
 use crate::{
@@ -73,7 +75,10 @@ impl Consumer {
     /// back. `Permanent`/`Closed` when the bus was closed under the subscription.
     pub(super) async fn run(self, deliveries: Box<dyn Deliveries>, stop: CancellationToken) -> Result<()> {
         let options = self.options.clone();
+        let beat = (options.ack_deadline / 3).max(SHORTEST_BEAT);
         let shared = Arc::new(Shared {
+            beat,
+            kept_at: Mutex::new(Instant::now()),
             source: AsyncMutex::new(deliveries),
             feed: Mutex::new(Feed::new(options.concurrency)),
             work: Notify::new(),
@@ -92,7 +97,6 @@ impl Consumer {
                 lock(&shared.feed).runs(worker, None);
             });
         }
-        let beat = (options.ack_deadline / 3).max(SHORTEST_BEAT);
         let mut heartbeat = interval_at(later(Instant::now(), beat), beat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A slow broker must not keep the loop below from seeing the shutdown.
@@ -120,7 +124,7 @@ impl Consumer {
                 Some(_) = beats.join_next() => {}
                 _ = heartbeat.tick(), if beats.is_empty() => {
                     let shared = Arc::clone(&shared);
-                    beats.spawn(async move { shared.extend_all(beat).await });
+                    beats.spawn(async move { shared.extend_all().await });
                 }
             }
         };
@@ -137,6 +141,9 @@ impl Consumer {
 
 struct Shared {
     consumer: Consumer,
+    /// How often leases are extended, and when they were last.
+    beat: Duration,
+    kept_at: Mutex<Instant>,
     /// The one who has it fetches.
     source: AsyncMutex<Box<dyn Deliveries>>,
     feed: Mutex<Feed>,
@@ -173,14 +180,18 @@ impl Shared {
                     source = self.source.lock() => source,
                 },
             };
-            if lock(&self.feed).has_ready() {
-                continue; // somebody fetched while this worker waited for its turn
-            }
+            let wanted = {
+                let mut feed = lock(&self.feed);
+                if feed.has_ready() {
+                    continue; // somebody fetched while this worker waited for its turn
+                }
+                feed.wanted(self.consumer.options.batch)
+            };
             let fetched = tokio::select! {
                 biased;
                 // First, or what is redelivered at once because of the stop would be run again.
                 () = &mut stop => return,
-                fetched = source.next(self.consumer.options.batch) => fetched,
+                fetched = source.next(wanted) => fetched,
             };
             match fetched {
                 Some(Ok(batch)) => {
@@ -228,10 +239,14 @@ impl Shared {
             let mut handled = pin!(self.handle(delivery));
             let started = self.pace.start();
             let at_once = poll_fn(|context| Poll::Ready(handled.as_mut().poll(context))).await;
-            self.pace.end(started);
+            let others = self.pace.end(started);
             if at_once.is_pending() {
                 self.call_in_others(lead);
                 handled.await;
+                self.catch_up().await;
+            } else if others {
+                yield_now().await;
+                self.catch_up().await;
             }
             next = key.and_then(|key| lock(&self.feed).finish(worker, &key));
             if self.stopping.load(Relaxed) {
@@ -324,18 +339,6 @@ impl Shared {
             work.await
         } else {
             work.instrument(span.clone()).await
-        }
-    }
-
-    /// Keeps the leases of everything held alive.
-    async fn extend_all(&self, within: Duration) {
-        let leases = lock(&self.feed).leases();
-        let extended = timeout(within, join_all(leases.iter().map(Lease::extend))).await;
-        for error in extended.into_iter().flatten().filter_map(Result::err) {
-            // FailedPrecondition is the ordinary race with a settlement.
-            if error.code() != Some(Code::FailedPrecondition) {
-                tracing::warn!(topic = %self.consumer.subscription.topic, error = %error.chain(), "lease not extended");
-            }
         }
     }
 

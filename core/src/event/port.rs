@@ -226,6 +226,11 @@ impl Lease {
         Self { acker, which }
     }
 
+    /// Whether both are the hold on the same delivery.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.acker, &other.acker) && self.which == other.which
+    }
+
     /// Settles: handled.
     ///
     /// # Errors

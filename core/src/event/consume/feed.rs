@@ -2,10 +2,17 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     sync::Arc,
+    time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::event::{Delivery, Lease};
+
+/// What is pulled ahead is to be begun within this: it is kept from other members meanwhile.
+const SOON: Duration = Duration::from_millis(100);
 
 /// Fetched deliveries. Events of one key run one after another, in the order they were fetched.
 #[derive(Debug, Default)]
@@ -15,6 +22,12 @@ pub(super) struct Feed {
     busy: HashMap<Arc<str>, VecDeque<Delivery>, foldhash::fast::RandomState>,
     /// What each worker runs.
     running: Vec<Option<Lease>>,
+    /// How many deliveries were wanted last, and how many of them more than there were idle workers.
+    wanted: usize,
+    ahead: usize,
+    /// Since when it is counted how many handlers end, and how many have.
+    since: Option<Instant>,
+    ended: usize,
 }
 
 impl Feed {
@@ -26,8 +39,26 @@ impl Feed {
         }
     }
 
+    /// How many deliveries to pull, now that none is ready: as many as there are idle workers, and what they all will soon
+    /// have begun beyond that. So slow handlers leave to other members what they cannot begin.
+    pub(super) fn wanted(&mut self, most: usize) -> usize {
+        if self.ended >= self.running.len()
+            && let Some(since) = self.since.take()
+        {
+            let ended_soon = SOON.as_micros() * self.ended as u128 / since.elapsed().as_micros().max(1);
+            self.ahead = usize::try_from(ended_soon).unwrap_or(most);
+        }
+        let idle = self.running.iter().filter(|running| running.is_none()).count();
+        self.wanted = idle.saturating_add(self.ahead).clamp(1, most.max(1));
+        self.wanted
+    }
+
     /// Adds a batch. Returns how many deliveries are ready to run.
     pub(super) fn push(&mut self, batch: Vec<Delivery>) -> usize {
+        // While fewer come than are wanted, the clock need not be asked.
+        if self.since.is_none() && batch.len() >= self.wanted {
+            (self.since, self.ended) = (Some(Instant::now()), 0);
+        }
         for delivery in batch {
             match delivery.event().shared_key() {
                 Some(key) => {
@@ -47,6 +78,7 @@ impl Feed {
     /// The worker, which has ended what it ran, takes a delivery to run. Its key is busy until [`Feed::finish`].
     pub(super) fn pop(&mut self, worker: usize) -> Option<Delivery> {
         let next = self.ready.pop_front();
+        self.ended += usize::from(self.running[worker].is_some());
         self.runs(worker, next.as_ref());
         next
     }
@@ -57,6 +89,7 @@ impl Feed {
         if next.is_none() {
             self.busy.remove(key);
         }
+        self.ended += 1;
         self.runs(worker, next.as_ref());
         next
     }
@@ -82,6 +115,24 @@ impl Feed {
             .collect()
     }
 
+    /// Takes out what waits under these leases.
+    pub(super) fn take(&mut self, leases: &[Lease]) -> VecDeque<Delivery> {
+        let mut taken = VecDeque::new();
+        for waiting in self.busy.values_mut() {
+            taken.append(&mut take_from(waiting, leases));
+        }
+        for delivery in take_from(&mut self.ready, leases) {
+            if let Some(key) = delivery.event().shared_key() {
+                match self.busy.get_mut(key).and_then(VecDeque::pop_front) {
+                    Some(next) => self.ready.push_back(next),
+                    None => _ = self.busy.remove(key),
+                }
+            }
+            taken.push_back(delivery);
+        }
+        taken
+    }
+
     /// The leases of what runs, whose workers were stopped.
     pub(super) fn cut(&mut self) -> Vec<Lease> {
         self.running.iter_mut().filter_map(Option::take).collect()
@@ -93,4 +144,12 @@ impl Feed {
         all.extend(self.busy.drain().flat_map(|(_, waiting)| waiting));
         all
     }
+}
+
+/// What of `waiting` is under these leases.
+fn take_from(waiting: &mut VecDeque<Delivery>, leases: &[Lease]) -> VecDeque<Delivery> {
+    let is_taken = |delivery: &Delivery| leases.iter().any(|lease| lease.is_same(delivery.lease()));
+    let (taken, rest) = mem::take(waiting).into_iter().partition(is_taken);
+    *waiting = rest;
+    taken
 }

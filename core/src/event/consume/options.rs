@@ -10,7 +10,8 @@ use crate::{Error, Result, event::DeadLetter, policy::Retry};
 pub struct ConsumeOptions {
     /// How many handlers run at once; at least 1. Default 8.
     pub concurrency: usize,
-    /// How many deliveries are pulled at once at most; at least 1. Default 64.
+    /// How many deliveries are pulled at once at most; at least 1. While handlers are slow, no more are pulled than can begin
+    /// soon. Default 64.
     pub batch: usize,
     /// Attempts and pauses of events that fail for a passing reason. Default: 3 attempts.
     pub retry: Retry,

@@ -1,4 +1,4 @@
-//! Whether handlers end so quickly that one worker can run them all.
+//! Whether handlers end so quickly that one worker can run them all, and when others need the thread.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -13,6 +13,8 @@ const QUICK: Duration = Duration::from_micros(20);
 const CALM: u32 = 64;
 /// Looking at the clock costs as much as a short handler, so only one in so many is timed while all are quick.
 const SAMPLE: u32 = 8;
+/// For how long handlers may have the thread before everybody else has a turn: what keeps the leases, for one.
+const TURN: Duration = Duration::from_millis(1);
 
 /// How the handlers of a subscription have run lately. Its counts are guesses; a lost one does no harm.
 #[derive(Debug, Default)]
@@ -20,6 +22,8 @@ pub(super) struct Pace {
     /// How many quick handlers must end before one worker is enough.
     unrest: AtomicU32,
     started: AtomicU32,
+    /// For how many microseconds handlers had the thread since others had a turn.
+    taken: AtomicU32,
 }
 
 impl Pace {
@@ -35,15 +39,20 @@ impl Pace {
         (!self.is_quick() || count.is_multiple_of(SAMPLE)).then(Instant::now)
     }
 
-    /// It has ended, or has to wait: what counts is how long it had the thread.
-    pub(super) fn end(&self, started: Option<Instant>) {
-        let Some(started) = started else { return };
-        let unrest = self.unrest.load(Relaxed);
-        if started.elapsed() > QUICK {
+    /// It has ended, or has to wait: what counts is how long it had the thread. Says whether it is the others' turn.
+    pub(super) fn end(&self, started: Option<Instant>) -> bool {
+        let Some(started) = started else { return false };
+        let (took, unrest) = (started.elapsed(), self.unrest.load(Relaxed));
+        if took > QUICK {
             self.unrest.store(CALM, Relaxed);
         } else if unrest > 0 {
             self.unrest.store(unrest - 1, Relaxed);
         }
+        let taken = Duration::from_micros(self.taken.load(Relaxed).into()).saturating_add(took);
+        let others = taken >= TURN;
+        let left = if others { 0 } else { taken.subsec_micros() };
+        self.taken.store(left, Relaxed);
+        others
     }
 }
 

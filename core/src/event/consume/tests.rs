@@ -3,6 +3,7 @@
 mod auth;
 mod drain;
 mod layers;
+mod leases;
 mod order;
 mod settlement;
 
