@@ -5,6 +5,7 @@ mod outgoing;
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -21,7 +22,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use tokio::{
-    sync::{Semaphore, TryAcquireError},
+    sync::{Semaphore, SemaphorePermit, TryAcquireError},
     time::{Instant, timeout_at},
 };
 
@@ -151,7 +152,8 @@ impl Producer {
             .set("message.timeout.ms", client::millis(options.publish_timeout))
             .set("request.timeout.ms", client::millis(options.publish_timeout))
             .set("message.max.bytes", options.max_message_bytes.to_string())
-            .set("queue.buffering.max.messages", options.max_in_flight.to_string())
+            // They are counted here: the client still counts one for a moment after its report.
+            .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", "262144");
         let max_in_flight = options.max_in_flight.min(Semaphore::MAX_PERMITS);
         let inner: Client = config
@@ -225,15 +227,12 @@ impl Producer {
         }
         let room = &self.inner().context().room;
         let room = match room.try_acquire() {
-            Err(TryAcquireError::NoPermits) => {
-                self.hand_over(true); // what waits takes room too
-                timeout_at(until, room.acquire()).await.ok().and_then(Result::ok)
-            }
+            Err(TryAcquireError::NoPermits) => self.when_there_is_room(until).await,
             room => room.ok(),
         };
         let Some(room) = room else {
-            let message = format!("no room within {:?}: the brokers do not keep up", self.timeout);
-            return Err(Error::temporary(message)
+            let why = format!("no room within {:?}: the brokers do not keep up", self.timeout);
+            return Err(Error::temporary(why)
                 .with_code(Code::Exhausted)
                 .with_operation(PUBLISH)
                 .with_context("topic", event.topic()));
@@ -244,6 +243,18 @@ impl Producer {
         self.outbox.put(Arc::clone(&event), headers);
         let outbox = &self.outbox;
         Ok(Listening { event, outbox })
+    }
+
+    async fn when_there_is_room(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
+        let (mut room, mut hold) = (pin!(self.inner().context().room.acquire()), HOLD);
+        loop {
+            self.hand_over(true); // what waits takes room too; and the client may have given it back, as it was full
+            let next = until.min(Instant::now() + hold);
+            match timeout_at(next, &mut room).await {
+                Err(_) if next < until => hold *= 2,
+                room => return room.ok().and_then(Result::ok),
+            }
+        }
     }
 
     /// Gives the client what waits, if it may go, or `now`.
