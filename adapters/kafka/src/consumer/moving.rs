@@ -3,7 +3,7 @@
 use std::thread;
 
 use cqi_core::{Result, event::StartAt};
-use rdkafka::{consumer::Consumer as _, error::KafkaError};
+use rdkafka::{consumer::Consumer as _, error::KafkaError, types::RDKafkaErrorCode as E};
 use tokio::time::Instant;
 
 use super::{
@@ -94,6 +94,17 @@ impl Driver {
         }
         let positions = match self.place(partitions) {
             Ok(positions) => positions,
+            Err(error @ KafkaError::ConsumerCommit(E::UnknownMemberId | E::IllegalGeneration)) => {
+                // The group has thrown this member out, which joins anew once it has agreed and commits nothing before. What
+                // it reads meanwhile is dropped, as the ledger does not own these partitions.
+                tracing::debug!(group = self.group.id, %error, "partitions are lost before they have positions");
+                agree(
+                    &self.consumer,
+                    &change,
+                    &placing::list(&self.group.topic, partitions),
+                );
+                return true;
+            }
             Err(error) => {
                 tracing::debug!(group = self.group.id, %error, "positions are not known yet");
                 self.retry_at = Instant::now() + NAP;

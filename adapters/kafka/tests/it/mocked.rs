@@ -187,6 +187,33 @@ async fn a_group_that_is_denied_is_told_before_the_time_for_joining_is_over() {
     bus.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_thrown_out_of_a_new_group_joins_again() {
+    let (cluster, topic) = cluster();
+    let patient = KafkaOptions {
+        session_timeout: Duration::from_secs(6), // for so long the broker waits for who was thrown out
+        join_timeout: Duration::from_secs(60),
+        ..options(&cluster)
+    };
+    let bus = KafkaBus::connect(patient).await.unwrap();
+    let unknown = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID; 1];
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &unknown);
+    let subscription = Subscription::new(topic.clone(), Group::parse("new").unwrap());
+    let mut deliveries = bus.subscribe(subscription).await.unwrap();
+    for key in KEYS {
+        bus.publish(event(&topic, key)).await.unwrap();
+        let delivery = loop {
+            let next = timeout(Duration::from_secs(30), deliveries.next(1)).await;
+            if let Ok(mut batch) = next.expect("no event").unwrap() {
+                break batch.remove(0);
+            }
+        };
+        assert_eq!(delivery.event().key(), Some(key));
+        delivery.ack().await.unwrap();
+    }
+    bus.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn brokers_that_are_all_away_are_told_before_the_time_is_over() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
