@@ -244,34 +244,28 @@ impl EventBus for KafkaBus {
             return vec![Err(error); events.len()];
         }
         let until = Instant::now() + self.0.options.publish_timeout;
-        let mut results: Vec<Result<()>> = Vec::with_capacity(events.len());
-        let mut missing: HashMap<&Topic, Error> = HashMap::new(); // is not asked for again by each event
-        for event in &events {
-            let (checked, topic) = (self.check_size(event), event.topic());
-            results.push(match (checked, missing.get(topic)) {
-                (Err(error), _) => Err(error),
-                (Ok(()), Some(error)) => Err(error.clone()),
-                (Ok(()), None) => {
-                    let found = self.make_sure(topic, until).await;
-                    missing.extend(found.as_ref().err().map(|error| (topic, error.clone())));
-                    found
-                }
-            });
+        let mut results: Vec<_> = events.iter().map(|event| self.check_size(event)).collect();
+        let mut topics: HashMap<&Topic, Vec<usize>> = HashMap::new();
+        for (at, event) in events.iter().enumerate().filter(|(at, _)| results[*at].is_ok()) {
+            topics.entry(event.topic()).or_default().push(at);
         }
-        let good: Vec<Event> = events
-            .iter()
-            .zip(&results)
-            .filter(|(_, prepared)| prepared.is_ok())
-            .map(|(event, _)| event.clone())
-            .collect();
-        let producer = self.0.producer();
-        let mut sent = producer.publish_all(good, until).await.into_iter();
-        for (event, result) in events.iter().zip(&mut results) {
-            if result.is_ok()
-                && let Some(outcome) = sent.next()
-            {
-                *result = self.settle(&producer, event.topic(), outcome);
+        // Side by side: a topic that is not to be had takes no time from others.
+        let publish = async |(topic, places): (&Topic, Vec<usize>)| {
+            if let Err(error) = self.make_sure(topic, until).await {
+                return places.into_iter().map(|at| (at, Err(error.clone()))).collect();
             }
+            let producer = self.0.producer();
+            let own = places.iter().map(|at| events[*at].clone()).collect();
+            let sent = producer.publish_all(own, until).await;
+            let settled = sent.into_iter().map(|sent| self.settle(&producer, topic, sent));
+            places.into_iter().zip(settled).collect::<Vec<_>>()
+        };
+        for (at, result) in join_all(topics.into_iter().map(publish))
+            .await
+            .into_iter()
+            .flatten()
+        {
+            results[at] = result;
         }
         results
     }

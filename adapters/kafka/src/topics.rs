@@ -1,8 +1,8 @@
 //! Making sure that a topic is there before it is used.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex as StdMutex, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    client,
+    client::{self, lock},
     config::KafkaOptions,
     error::{from_client, from_code},
     producer::Producer,
@@ -36,8 +36,8 @@ const OPERATION: &str = "event_bus.topic";
 pub(crate) struct Topics {
     options: Arc<KafkaOptions>,
     known: RwLock<HashSet<Topic, foldhash::fast::RandomState>>,
-    /// One look-up or creation at a time.
-    turn: Mutex<()>,
+    /// One look-up or creation of a topic at a time: one that is not to be had holds up no other.
+    turns: StdMutex<HashMap<Topic, Weak<Mutex<()>>>>,
     admin: OnceCell<AdminClient<Quiet>>,
 }
 
@@ -60,7 +60,7 @@ impl Topics {
         Self {
             options,
             known: RwLock::default(),
-            turn: Mutex::default(),
+            turns: StdMutex::default(),
             admin: OnceCell::new(),
         }
     }
@@ -103,7 +103,8 @@ impl Topics {
                 .with_operation(OPERATION)
                 .with_context("topic", topic)
         };
-        let Ok(_turn) = timeout_at(until, self.turn.lock()).await else {
+        let turn = self.turn(topic);
+        let Ok(_turn) = timeout_at(until, turn.lock()).await else {
             return Err(late());
         };
         let mut created = false;
@@ -132,6 +133,16 @@ impl Topics {
             }
         }
         Ok(())
+    }
+
+    fn turn(&self, topic: &Topic) -> Arc<Mutex<()>> {
+        let mut turns = lock(&self.turns);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        turns.get(topic).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let turn = Arc::default();
+            turns.insert(topic.clone(), Arc::downgrade(&turn));
+            turn
+        })
     }
 
     async fn create(&self, topic: &Topic, until: Instant) -> Result<()> {

@@ -148,6 +148,35 @@ async fn a_partition_without_a_leader_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_without_leaders_takes_no_time_from_others() {
+    let (cluster, away) = cluster();
+    for partition in 0..2 {
+        cluster.partition_leader(away.as_str(), partition, None).unwrap();
+    }
+    let [here, also_here] = [(); 2].map(|()| {
+        let topic = topic_name(&unique("here")).unwrap();
+        cluster.create_topic(topic.as_str(), 2, 1).unwrap();
+        topic
+    });
+    let bus = KafkaBus::connect(KafkaOptions {
+        publish_timeout: Duration::from_secs(15), // the machine has other work too
+        ..options(&cluster)
+    });
+    let bus = bus.await.unwrap();
+    let mut hopeless = std::pin::pin!(bus.publish(event(&away, KEYS[0])));
+    tokio::select! {
+        biased;
+        error = &mut hopeless => panic!("so soon: {error:?}"),
+        published = bus.publish(event(&here, KEYS[0])) => published.unwrap(),
+    }
+    let batch = [&away, &also_here, &away, &here].map(|topic| event(topic, KEYS[1]));
+    let (_, results) = tokio::join!(hopeless, bus.publish_batch(batch.to_vec()));
+    let stored: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(stored, [false, true, false, true], "{results:?}");
+    bus.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn batches_that_are_larger_than_the_room_go_through() {
     let (cluster, topic) = cluster();
     let small = KafkaOptions {
