@@ -26,6 +26,8 @@ pub(super) struct Note {
 
 /// Brokers allow 4096 bytes by default (`offset.metadata.max.bytes`).
 const MAX: usize = 4000;
+/// More events than this are not listed: a few words of another client could else stand for more than there is memory.
+const MOST: i64 = 1 << 20;
 
 /// Writes what is known above `low`: from there to `touched`, all is settled but `unsettled`, which is in order. Moments
 /// are told from `now` on, and earlier ones are over.
@@ -113,7 +115,7 @@ pub(super) fn decode(low: i64, text: &str) -> Option<(i64, BTreeMap<i64, Note>)>
     let mut parts = text.strip_prefix("1|")?.splitn(3, '|');
     let touched = low.checked_add(parts.next()?.parse().ok().filter(|n| *n >= 0)?)?;
     let base: u64 = parts.next()?.parse().ok()?;
-    let (mut notes, mut end) = (BTreeMap::new(), low);
+    let (mut notes, mut end, mut room) = (BTreeMap::new(), low, MOST);
     for run in parts.next()?.split_terminator(';') {
         let mut fields = run.split(',');
         let start = end.checked_add(fields.next()?.parse().ok()?)?;
@@ -124,7 +126,8 @@ pub(super) fn decode(low: i64, text: &str) -> Option<(i64, BTreeMap<i64, Note>)>
             None => 0,
         };
         end = start.checked_add(count)?;
-        if start < low || count < 1 || end > touched {
+        room = room.checked_sub(count)?;
+        if start < low || count < 1 || end > touched || room < 0 {
             return None;
         }
         notes.extend((start..end).map(|offset| (offset, Note { attempts, not_before })));
@@ -211,6 +214,7 @@ mod tests {
             "1|2|0|9;",
             "1|2|0|0,-1;",
             "1|2|0|a;",
+            "1|9000000000000000000|0|0,9000000000000000000;",
         ] {
             assert_eq!(decode(0, foreign), None, "{foreign}");
         }
