@@ -11,4 +11,5 @@ mod forgotten;
 mod guessed;
 mod mocked;
 mod secure;
+mod slow;
 mod support;
