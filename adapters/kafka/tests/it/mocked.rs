@@ -17,6 +17,7 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use tokio::{
+    net::TcpSocket,
     task::block_in_place,
     time::{Instant, sleep, timeout},
 };
@@ -245,9 +246,9 @@ async fn a_member_that_is_thrown_out_of_a_new_group_joins_again() {
 
 #[tokio::test]
 async fn brokers_that_are_all_away_are_told_before_the_time_is_over() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let held = TcpSocket::new_v4().unwrap(); // it does not listen, and nobody else can
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
     let away = KafkaOptions {
         brokers: vec![address.to_string()],
         connection_timeout: Duration::from_secs(60),
