@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use super::*;
 use crate::{
     Code,
-    event::{Acker, Deliveries, Delivery, Redelivery, Route, consume::Consumer},
+    event::{
+        Acker, Deliveries, Delivery, Redelivery, Route,
+        consume::{Consumer, feed::Feed},
+    },
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -202,4 +205,33 @@ async fn what_waited_past_its_lease_is_not_run_here_any_more() {
     assert_eq!(broker.until.lock().unwrap().len(), 5);
     assert!(all.try_recv().is_err(), "an event of others is run too");
     assert_eq!((broker.settled.load(SeqCst), broker.late.load(SeqCst)), (0, 1));
+}
+
+#[test]
+fn what_waits_behind_an_event_that_is_taken_out_comes_in_its_place() {
+    let acker: Arc<dyn Acker> = Arc::new(Broker::default());
+    let give = |(which, key): (u64, &str)| {
+        let event = Event::builder(topic()).key(key).payload(which.to_string());
+        Delivery::new(
+            event.build().unwrap(),
+            1,
+            crate::event::Lease::new(Arc::clone(&acker), which),
+        )
+    };
+    let batch: Vec<_> = [(0, "a"), (1, "b"), (2, "a"), (3, "a"), (4, "b"), (5, "c")]
+        .map(give)
+        .into();
+    let lost = [0, 2, 4, 5].map(|at: usize| batch[at].lease().clone());
+    let mut feed = Feed::new(1);
+    feed.push(batch);
+    assert_eq!(feed.take(&lost).len(), 4);
+    let number = |delivery: Delivery| String::from_utf8(delivery.event().payload().to_vec()).unwrap();
+    let mut left: Vec<_> = std::iter::from_fn(|| feed.pop(0).map(number)).collect();
+    left.sort();
+    assert_eq!(left, ["1", "3"]);
+    for key in ["a", "b", "c"] {
+        assert!(feed.finish(0, &key.into()).is_none());
+        feed.push(vec![give((6, key))]);
+        assert!(feed.pop(0).is_some(), "{key} is not free");
+    }
 }
