@@ -15,7 +15,7 @@ const OUTAGE: Duration = Duration::from_secs(2);
 /// As many as a member may hold in memory: what is handled after them was fetched anew.
 const HELD: usize = 1_100;
 /// A reader that sees nothing new for so long has seen everything.
-const QUIET: Duration = Duration::from_secs(20);
+const QUIET: Duration = Duration::from_secs(60);
 
 on_each_broker! {
     killed_while_publishing => f_bus_01_nats_killed_while_publishing, f_bus_01_kafka_killed_while_publishing;

@@ -11,7 +11,7 @@ use crate::harness::{
 /// Longer than the broker's sessions of members, the leases of deliveries, and every timeout of a client.
 const PAUSE: Duration = Duration::from_secs(30);
 /// A reader that sees nothing new for so long has seen everything.
-const QUIET: Duration = Duration::from_secs(20);
+const QUIET: Duration = Duration::from_secs(60);
 
 on_each_broker! {
     long_pause => nats_paused_for_long, kafka_paused_for_long;

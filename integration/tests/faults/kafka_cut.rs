@@ -213,5 +213,5 @@ async fn f_bus_19_kafka_cluster_is_cut_in_two() {
         ))
         .report();
     found.hold();
-    assert!(recovery < Duration::from_secs(15), "{recovery:?}");
+    assert!(recovery < Broker::Kafka.recovery(), "{recovery:?}");
 }

@@ -2,23 +2,19 @@
 
 mod outbox;
 mod outgoing;
+mod reports;
 
 use std::{
     fmt,
     pin::pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
 use cqi_core::{Code, Error, Result, event::Event};
 use rdkafka::{
-    ClientContext, Message as _,
-    config::RDKafkaLogLevel,
     error::KafkaError,
-    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, Producer as _, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
 use tokio::{
@@ -29,10 +25,10 @@ use tokio::{
 use self::{
     outbox::{HOLD, Outbox},
     outgoing::Outgoing,
+    reports::Reports,
 };
 use crate::{
-    brokers::Brokers,
-    client::{self, Trouble, lock},
+    client::{self, Trouble},
     config::KafkaOptions,
     error::{from_client, from_code},
     record,
@@ -46,84 +42,6 @@ const TICK: Duration = Duration::from_millis(1);
 pub(crate) const PUBLISH: &str = "event_bus.publish";
 
 type Client = ThreadedProducer<Reports>;
-
-/// What librdkafka calls for the producer.
-#[derive(Debug)]
-pub(crate) struct Reports {
-    pub(crate) trouble: Trouble,
-    brokers: Brokers,
-    /// For so many events more there is room.
-    room: Semaphore,
-    broken: AtomicBool,
-    /// Since when nothing but failures came.
-    failing_since: Mutex<Option<Instant>>,
-}
-
-impl Reports {
-    fn new(room: usize) -> Self {
-        Self {
-            trouble: Trouble::default(),
-            brokers: Brokers::default(),
-            room: Semaphore::new(room),
-            broken: AtomicBool::new(false),
-            failing_since: Mutex::default(),
-        }
-    }
-
-    fn succeeded(&self) {
-        *lock(&self.failing_since) = None;
-    }
-
-    fn failed(&self) {
-        lock(&self.failing_since).get_or_insert_with(Instant::now);
-    }
-
-    /// For how long nothing but failures came.
-    fn failing_for(&self) -> Duration {
-        lock(&self.failing_since).map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
-    fn check(&self, code: Option<RDKafkaErrorCode>) {
-        if code == Some(RDKafkaErrorCode::Fatal) {
-            self.broken.store(true, SeqCst);
-        }
-    }
-}
-
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        client::log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.trouble.note(&error, reason);
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.brokers.note(statistics);
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Arc<Outgoing>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, event: Arc<Outgoing>) {
-        let outcome = match result {
-            // Without an offset it is the client's guess: an earlier attempt failed, and as a later event of the partition
-            // was stored, it takes this one for stored too. But a broker that knows nothing of this producer yet accepts
-            // a later event first: it was seen to lose the first event of a new topic, with this very report.
-            Ok(message) if message.offset() < 0 => Err(RDKafkaErrorCode::GaplessGuarantee),
-            Ok(_) => Ok(()),
-            Err((error, _)) => {
-                let code = error.rdkafka_error_code();
-                self.check(code);
-                Err(code.unwrap_or(RDKafkaErrorCode::Fail))
-            }
-        };
-        event.answer(outcome);
-        self.room.add_permits(1);
-    }
-}
 
 /// The producer. What waits in it when it is dropped is lost: see [`Producer::flush`].
 pub(crate) struct Producer {
