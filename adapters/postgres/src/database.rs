@@ -73,10 +73,10 @@ impl PostgresDatabase {
     }
 
     async fn open(options: PostgresOptions) -> Result<Self> {
-        let (pool, broken) = Pool::new(options)?;
+        let (pool, unfinished) = Pool::new(options)?;
         drop(pool.acquire().await?);
         let mut tasks = JoinSet::new();
-        tasks.spawn(keeper::repair(Arc::clone(&pool), broken));
+        tasks.spawn(keeper::finish(Arc::clone(&pool), unfinished));
         tasks.spawn(keeper::keep(Arc::clone(&pool)));
         Ok(Self {
             pool,

@@ -1,4 +1,4 @@
-//! What the pool does in the background: rolls back what was dropped, closes what is idle, opens what is missing.
+//! What the pool does in the background: finishes what was dropped, closes what is idle, opens what is missing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,26 +10,22 @@ use tokio::{
 
 use crate::{
     connection::Connection,
-    pool::{Pool, Repair},
+    pool::{Pool, Unfinished},
 };
 
 /// How long rolling back or closing may take; then the connection is just dropped.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Rolls back dropped transactions until nobody can drop one any more. Each is done at once: it holds locks.
-pub(crate) async fn repair(pool: Arc<Pool>, mut broken: mpsc::Receiver<Repair>) {
+/// Finishes what loans left behind until nobody can leave anything any more. All of it at once: some holds locks.
+pub(crate) async fn finish(pool: Arc<Pool>, mut left: mpsc::Receiver<Unfinished>) {
     let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(Repair(mut connection, permit)) = broken.recv() => {
+            Some(Unfinished(work, permit)) = left.recv() => {
                 let pool = &pool;
                 running.push(async move {
-                    match timeout(LIMIT, connection.repair()).await {
-                        Ok(Ok(())) => pool.give_back(connection),
-                        Ok(Err(fault)) => {
-                            tracing::debug!(error = %fault.error.chain(), "rolling back a dropped transaction");
-                        }
-                        Err(_) => tracing::debug!("rolling back a dropped transaction took too long"),
+                    if let Some(connection) = work.await {
+                        pool.give_back(connection);
                     }
                     drop(permit);
                 });
@@ -38,6 +34,18 @@ pub(crate) async fn repair(pool: Arc<Pool>, mut broken: mpsc::Receiver<Repair>) 
             else => return,
         }
     }
+}
+
+/// Rolls back what is open; `None` if that does not work.
+pub(crate) async fn repaired(mut connection: Connection) -> Option<Connection> {
+    match timeout(LIMIT, connection.repair()).await {
+        Ok(Ok(())) => return Some(connection),
+        Ok(Err(fault)) => {
+            tracing::debug!(error = %fault.error.chain(), "rolling back a dropped transaction");
+        }
+        Err(_) => tracing::debug!("rolling back a dropped transaction took too long"),
+    }
+    None
 }
 
 /// Holds the number of connections between its limits.
@@ -55,10 +63,10 @@ pub(crate) async fn keep(pool: Arc<Pool>) {
             drop(timeout(LIMIT, closing).await);
         }
         while let Some(permit) = pool.missing() {
-            match timeout(options.connection_timeout, pool.connect()).await {
-                Ok(Ok(connection)) => pool.give_back(connection),
+            match pool.closed.run_until_cancelled(pool.open()).await {
+                Some(Ok(connection)) => pool.give_back(connection),
                 // The next tick tries again.
-                Ok(Err(_)) | Err(_) => break,
+                Some(Err(_)) | None => break,
             }
             drop(permit);
         }

@@ -11,7 +11,8 @@ use tokio::{
 use crate::{
     connection::{Connection, Outcome, Release},
     error::{Fate, Fault, Phase, classify, timed_out},
-    pool::{Pool, Repair, closed},
+    keeper, opening,
+    pool::{Pool, Unfinished, closed},
 };
 
 /// How much longer than the server's own limit we wait for a statement.
@@ -72,7 +73,7 @@ impl Lease {
                 }
             }
         }
-        self.connection = Some(self.pool.connect().await?);
+        self.connection = Some(opening::open(&self.pool, &mut self.permit).await?);
         Ok(())
     }
 
@@ -198,7 +199,10 @@ impl Drop for Lease {
         match connection.release(Instant::now()) {
             Release::Clean => self.pool.give_back(connection),
             // Without a keeper the connection is closed, which rolls back as well.
-            Release::Dirty => drop(self.pool.repairs.try_send(Repair(connection, permit))),
+            Release::Dirty => {
+                let repaired = Box::pin(keeper::repaired(connection));
+                self.pool.leave(Unfinished(repaired, permit));
+            }
             // Closing the socket: the server ends what runs there.
             Release::Broken => drop(connection),
         }

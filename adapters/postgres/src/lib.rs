@@ -22,6 +22,7 @@ mod database;
 mod error;
 mod keeper;
 mod lease;
+mod opening;
 mod outage;
 mod pool;
 mod statement;

@@ -7,17 +7,19 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use cqi_core::{Code, Error, Result};
+use futures::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc},
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::PostgresOptions,
@@ -37,38 +39,40 @@ pub(crate) struct Pool {
     slots: Arc<Semaphore>,
     /// The next one to lend out is the last. Locked for a push or pop only.
     idle: Mutex<Vec<Connection>>,
-    closed: AtomicBool,
+    pub(crate) closed: CancellationToken,
     /// Goes up when a connection was lost or tables were changed: idle ones of an earlier generation are checked before
     /// use, and forget their prepared statements.
     generation: AtomicU64,
     opened: AtomicU64,
     pub(crate) outage: Outage,
     /// To the keeper; never full, since each holds a permit.
-    pub(crate) repairs: mpsc::Sender<Repair>,
+    unfinished: mpsc::Sender<Unfinished>,
 }
 
-/// A connection in which a transaction is to be rolled back, and its place in the pool.
-#[derive(Debug)]
-pub(crate) struct Repair(pub(crate) Connection, pub(crate) OwnedSemaphorePermit);
+/// What makes a connection usable, or finds out that it is not, and its place in the pool.
+pub(crate) struct Unfinished(
+    pub(crate) BoxFuture<'static, Option<Connection>>,
+    pub(crate) OwnedSemaphorePermit,
+);
 
 impl Pool {
-    pub(crate) fn new(options: PostgresOptions) -> Result<(Arc<Self>, mpsc::Receiver<Repair>)> {
+    pub(crate) fn new(options: PostgresOptions) -> Result<(Arc<Self>, mpsc::Receiver<Unfinished>)> {
         options.validate()?;
         let max = options.max_connections as usize;
-        let (repairs, broken) = mpsc::channel(max);
+        let (unfinished, work) = mpsc::channel(max);
         let pool = Self {
             connect: options.connect_options()?,
             server: options.server(),
             slots: Arc::new(Semaphore::new(max)),
             idle: Mutex::default(),
-            closed: AtomicBool::new(false),
+            closed: CancellationToken::new(),
             generation: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             outage: Outage::default(),
-            repairs,
+            unfinished,
             options,
         };
-        Ok((Arc::new(pool), broken))
+        Ok((Arc::new(pool), work))
     }
 
     /// A connection for one caller.
@@ -100,15 +104,33 @@ impl Pool {
         });
         if !ready {
             let until = deadline.unwrap_or_else(|| Instant::now() + self.options.connection_timeout);
-            timeout_at(until, lease.prepare(generation))
-                .await
-                .map_err(|_| self.silent(deadline.is_none()))??;
+            timeout_at(until, lease.prepare(generation)).await.map_err(|_| {
+                if deadline.is_none() {
+                    self.silent()
+                } else {
+                    self.exhausted()
+                }
+            })??;
         }
         Ok(lease)
     }
 
-    /// Opens a connection; the caller sets the limit.
-    pub(crate) async fn connect(&self) -> Result<Connection> {
+    /// Opens a connection, within `connection_timeout`.
+    pub(crate) fn open(self: &Arc<Self>) -> BoxFuture<'static, Result<Connection>> {
+        let pool = Arc::clone(self);
+        Box::pin(async move {
+            timeout(pool.options.connection_timeout, pool.connect())
+                .await
+                .unwrap_or_else(|_| Err(pool.silent()))
+        })
+    }
+
+    /// Leaves something to the keeper. Without one it is dropped.
+    pub(crate) fn leave(&self, unfinished: Unfinished) {
+        drop(self.unfinished.try_send(unfinished));
+    }
+
+    async fn connect(&self) -> Result<Connection> {
         self.outage.check()?;
         // Not all at the same age.
         let lifetime = self.options.max_lifetime;
@@ -163,12 +185,12 @@ impl Pool {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.is_cancelled()
     }
 
     /// Waits for all loans to end, then closes the connections.
     pub(crate) async fn close(&self) -> Result<()> {
-        self.closed.store(true, Ordering::Release);
+        self.closed.cancel();
         let limit = self.options.statement_timeout;
         let ended = timeout(limit, async {
             // An error: closed before.
@@ -230,15 +252,13 @@ impl Pool {
     }
 
     /// The server neither refused nor took the connection in time.
-    fn silent(&self, had_all_the_time: bool) -> Error {
+    fn silent(&self) -> Error {
         let why = format!(
             "the server did not answer within {:?}",
             self.options.connection_timeout
         );
         let error = self.at_server(Error::temporary(why).with_code(Code::Unavailable));
-        if had_all_the_time {
-            self.outage.failed(&error);
-        }
+        self.outage.failed(&error);
         error
     }
 

@@ -6,6 +6,7 @@ mod cancellation;
 mod conformance;
 mod encryption;
 mod faults;
+mod hurry;
 mod limits;
 mod links;
 mod login;
