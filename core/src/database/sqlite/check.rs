@@ -86,6 +86,11 @@ pub(super) fn changes_rows(operation: &str, text: &str) -> bool {
                 .any(|word| is_one_of(word, &WRITES)))
 }
 
+/// Whether a statement needs the write lock; of several the first one decides.
+pub(super) fn writes(operation: &str, text: &str) -> bool {
+    !is_one_of(operation, &["SELECT", "VALUES", "EXPLAIN", "PRAGMA", "WITH"]) || changes_rows(operation, text)
+}
+
 /// Refuses what would begin or end a transaction behind the port's back, in the statements after the first. Inside of
 /// a trigger's body, which `END` closes, nothing can.
 pub(super) fn refuse_later_transaction_control(

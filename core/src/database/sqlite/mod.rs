@@ -26,8 +26,8 @@ use crate::Result;
 /// keeps its word (WAL, `synchronous=FULL`). In memory, nothing outlives the last clone.
 ///
 /// # Concurrency
-/// Readers run side by side with one writer. A second writer waits for `busy_timeout`. A transaction that is not
-/// `read_only` takes the write lock when it begins, so it cannot fail later because somebody else wrote; every
+/// Readers run side by side with one writer. A second writer waits for `busy_timeout`; those of one process write in the
+/// order in which they came. A transaction that is not `read_only` takes the write lock when it begins, so it cannot fail later because somebody else wrote; every
 /// transaction is serializable. In memory there is one connection: whoever holds a transaction and asks the database
 /// itself for another statement waits for `acquire_timeout` and fails.
 ///
@@ -77,9 +77,10 @@ impl SqliteDatabase {
         statement: Statement,
         rows: bool,
     ) -> Result<connection::Outcome> {
+        let writes = check::writes(statement.operation(), statement.text());
         let mut lease = self
             .pool
-            .acquire()
+            .acquire(writes)
             .await
             .map_err(|error| error.with_operation(method))?;
         lease.run(method, statement, false, rows).await
@@ -106,7 +107,7 @@ impl Database for SqliteDatabase {
     async fn begin(&self, options: TxOptions) -> Result<Box<dyn Transaction>> {
         let lease = self
             .pool
-            .acquire()
+            .acquire(!options.read_only)
             .await
             .map_err(|error| error.with_operation("database.begin"))?;
         Ok(Box::new(SqliteTransaction::begin(lease, options).await?))

@@ -30,6 +30,9 @@ pub(super) struct Pool {
     connect: SqliteConnectOptions,
     /// One permit per connection; fair.
     slots: Arc<Semaphore>,
+    /// Whose turn it is to write; fair. SQLite itself lets whoever comes at the right moment go first, so that one of
+    /// several busy writers could wait for ever.
+    turn: Arc<Semaphore>,
     /// The next one to lend out is the last; dirty ones are at the front. Locked for a push or pop only.
     idle: Mutex<Vec<Connection>>,
     closed: AtomicBool,
@@ -43,7 +46,8 @@ pub(super) struct Lease {
     /// Always there but while the lease is made or dropped.
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    // Released after the connection is back.
+    // Both released after the connection is back.
+    _turn: Option<OwnedSemaphorePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -52,6 +56,7 @@ impl Pool {
         let pool = Self {
             connect: options.connect_options(),
             slots: Arc::new(Semaphore::new(options.max_connections as usize)),
+            turn: Arc::new(Semaphore::new(1)),
             idle: Mutex::default(),
             closed: AtomicBool::new(false),
             generation: AtomicU64::new(0),
@@ -65,11 +70,17 @@ impl Pool {
         Ok(Arc::new(pool))
     }
 
-    /// A connection for one caller.
+    /// A connection for one caller. One that writes waits for its turn first, so that readers find a connection.
     ///
     /// Cancel safety: nothing is lost when the future is dropped.
-    pub(super) async fn acquire(self: &Arc<Self>) -> Result<Lease> {
+    pub(super) async fn acquire(self: &Arc<Self>, writes: bool) -> Result<Lease> {
         self.check_open()?;
+        // Of a single connection the turn is as well.
+        let turn = if writes && self.options.max_connections > 1 {
+            Some(self.take_turn().await?)
+        } else {
+            None
+        };
         let permit = match Arc::clone(&self.slots).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(closed()),
@@ -89,6 +100,7 @@ impl Pool {
         let mut lease = Lease {
             connection: idle,
             pool: Arc::clone(self),
+            _turn: turn,
             _permit: permit,
         };
         let generation = self.generation.load(Ordering::Acquire);
@@ -102,6 +114,22 @@ impl Pool {
                 .map_err(|_| self.exhausted())??;
         }
         Ok(lease)
+    }
+
+    /// As long as SQLite itself would wait for the lock.
+    async fn take_turn(&self) -> Result<OwnedSemaphorePermit> {
+        if let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned() {
+            return Ok(turn);
+        }
+        let limit = self.options.busy_timeout;
+        let waiting = timeout(limit, Arc::clone(&self.turn).acquire_owned());
+        waiting
+            .await
+            .map_err(|_| {
+                Error::temporary(format!("the database is locked: others wrote for {limit:?}"))
+                    .with_code(Code::Conflict)
+            })?
+            .map_err(|_| closed())
     }
 
     /// Opens a connection. The switch to WAL does not wait for locks by itself, so it is repeated; the caller sets the

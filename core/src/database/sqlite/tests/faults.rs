@@ -132,7 +132,7 @@ async fn f_db_04_changed_tables_do_not_break_cached_statements() {
     for db in [memory().await, open(file(&folder)).await] {
         let all = || db.query(sql("SELECT * FROM t"));
         db.execute(insert("a")).await.unwrap();
-        let (one, two) = (db.pool.acquire().await.unwrap(), db.clone());
+        let (one, two) = (db.pool.acquire(false).await.unwrap(), db.clone());
         drop(one);
         futures::future::try_join_all((0..8).map(|_| two.query(sql("SELECT * FROM t"))))
             .await

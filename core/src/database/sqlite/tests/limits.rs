@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use futures::FutureExt as _;
+
 use super::*;
 
 #[tokio::test]
@@ -87,7 +89,7 @@ async fn f_db_03_a_future_dropped_anywhere_leaves_the_next_borrower_a_clean_conn
                 }
                 None => cut += 1,
             }
-            let mut lease = db.pool.acquire().await.unwrap();
+            let mut lease = db.pool.acquire(false).await.unwrap();
             assert!(
                 !lease.connection().unwrap().still_in_transaction().await,
                 "run {run}"
@@ -162,9 +164,33 @@ async fn f_db_06_ml_db_6_an_exhausted_pool_fails_in_time_and_loses_nothing() {
         );
     }
     drop(held);
-    let both = [db.pool.acquire().await.unwrap(), db.pool.acquire().await.unwrap()];
+    let both = [
+        db.pool.acquire(false).await.unwrap(),
+        db.pool.acquire(false).await.unwrap(),
+    ];
     drop(both);
     assert_eq!(count(&db).await, 0);
+}
+
+#[tokio::test]
+async fn writers_take_turns_in_the_order_they_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(file(&folder)).await;
+    let first = db.begin(TxOptions::default()).await.unwrap();
+    let mut second = db.begin(TxOptions::default());
+    assert!((&mut second).now_or_never().is_none());
+    // Left to itself SQLite looks again after pauses that grow to a tenth of a second.
+    tokio::time::sleep(SECOND / 2).await;
+    let readers = (0..3).map(|_| count(&db));
+    futures::future::join_all(readers).await;
+    first.rollback().await.unwrap();
+    match futures::future::select(second, db.execute(insert("third"))).await {
+        futures::future::Either::Left((begun, third)) => {
+            begun.unwrap().rollback().await.unwrap();
+            third.await.unwrap();
+        }
+        futures::future::Either::Right(_) => panic!("who came later wrote first"),
+    }
 }
 
 #[tokio::test]

@@ -195,9 +195,9 @@ async fn db_4_commit_keeps_rollback_and_drop_take_back() {
         tx.execute(insert("taken back")).await.unwrap();
         tx.rollback().await.unwrap();
         // With a second connection at hand, the next statement does not run on the one that is dropped.
-        let one = db.pool.acquire().await.unwrap();
+        let one = db.pool.acquire(false).await.unwrap();
         if db.pool.options.path.is_some() {
-            drop(db.pool.acquire().await.unwrap());
+            drop(db.pool.acquire(false).await.unwrap());
         }
         drop(one);
         let tx = db.begin(TxOptions::default()).await.unwrap();
