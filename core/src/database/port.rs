@@ -79,6 +79,10 @@ pub trait Database: Executor + 'static {
 }
 
 /// A running transaction. Dropping it rolls back.
+///
+/// After a statement that failed it takes nothing but a rollback, of the whole or to a savepoint
+/// ([`with_savepoint`](super::ExecutorExt::with_savepoint)); everything else, `commit` too, is
+/// `Permanent`/`FailedPrecondition`.
 #[async_trait]
 pub trait Transaction: Executor + 'static {
     /// Makes the changes lasting.

@@ -25,6 +25,9 @@ struct State {
     lease: Lease,
     /// A statement was cut off, or SQLite rolled back by itself: nothing more may run.
     lost: bool,
+    /// A statement failed: nothing runs but a rollback, of the whole or to a savepoint. SQLite would go on, PostgreSQL does
+    /// not.
+    failed: bool,
 }
 
 impl SqliteTransaction {
@@ -41,7 +44,11 @@ impl SqliteTransaction {
             .unwrap_or_else(|_| Err(Error::timeout(limit)))
             .map_err(|e| e.with_operation("database.begin"))?;
         Ok(Self {
-            state: Mutex::new(State { lease, lost: false }),
+            state: Mutex::new(State {
+                lease,
+                lost: false,
+                failed: false,
+            }),
             read_only: options.read_only,
         })
     }
@@ -49,13 +56,18 @@ impl SqliteTransaction {
     async fn run(&self, method: &'static str, statement: Statement, rows: bool) -> Result<Outcome> {
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        if state.is_lost()? {
+        let back = statement.operation().eq_ignore_ascii_case("ROLLBACK");
+        if state.is_lost()? || state.failed && !back {
             return Err(transaction_lost().with_operation(method));
         }
         let result = state.lease.run(method, statement, true, rows).await;
-        if result.is_err() {
-            let connection = state.lease.connection()?;
-            state.lost = connection.is_cut_off() || !connection.still_in_transaction().await;
+        match &result {
+            Ok(_) => state.failed &= !back,
+            Err(_) => {
+                state.failed = true;
+                let connection = state.lease.connection()?;
+                state.lost = connection.is_cut_off() || !connection.still_in_transaction().await;
+            }
         }
         result
     }
@@ -91,7 +103,8 @@ impl Executor for SqliteTransaction {
 #[async_trait]
 impl Transaction for SqliteTransaction {
     async fn commit(mut self: Box<Self>) -> Result<()> {
-        if self.state.get_mut().is_lost()? {
+        let state = self.state.get_mut();
+        if state.is_lost()? || state.failed {
             return Err(transaction_lost().with_operation("database.commit"));
         }
         let text = if self.read_only {

@@ -97,6 +97,7 @@ macro_rules! __database_cases {
                 a_transaction_sees_its_own_changes,
                 a_read_only_transaction_refuses_writes,
                 a_failed_statement_in_a_transaction_can_be_rolled_back,
+                a_failed_statement_ends_its_transaction,
                 repositories_work_in_and_out_of_a_transaction,
                 concurrent_increments_lose_nothing,
                 serializable_transactions_do_not_lose_updates,

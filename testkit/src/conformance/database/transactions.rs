@@ -164,6 +164,40 @@ pub async fn a_failed_statement_in_a_transaction_can_be_rolled_back<H: DatabaseH
     scene.pool_is_clean(h, 100).await
 }
 
+/// After a statement that fails a transaction takes nothing but a rollback: neither another statement nor a commit, which
+/// would leave half of it. Going back to a savepoint is a rollback, too.
+pub async fn a_failed_statement_ends_its_transaction<H: DatabaseHarness>(h: &H) -> Outcome {
+    let scene = Scene::with_table(h).await?;
+    let (kind, code) = (Kind::Permanent, Some(Code::FailedPrecondition));
+    scene.insert(&*scene.db, 1, 0).await?;
+    let tx = scene.db.begin(DEFAULT).await?;
+    scene.insert(&*tx, 2, 0).await?;
+    ensure!(
+        scene.insert(&*tx, 1, 0).await.is_err(),
+        "the same id was accepted"
+    );
+    refused("a statement after it", scene.insert(&*tx, 3, 0).await, kind, code)?;
+    let query = tx.query(scene.sql("SELECT id FROM {t}")).await;
+    refused("a query after it", query, kind, code)?;
+    refused("a commit after it", tx.commit().await, kind, code)?;
+    scene.holds(h, &[1], "after a refused commit").await?;
+
+    let tx = scene.db.begin(DEFAULT).await?;
+    scene.insert(&*tx, 2, 0).await?;
+    tx.execute(scene.sql("SAVEPOINT s")).await?;
+    ensure!(
+        scene.insert(&*tx, 1, 0).await.is_err(),
+        "the same id was accepted"
+    );
+    tx.execute(scene.sql("ROLLBACK TO SAVEPOINT s")).await?;
+    scene.insert(&*tx, 3, 0).await?;
+    tx.commit().await?;
+    scene
+        .holds(h, &[1, 2, 3], "after going back to a savepoint")
+        .await?;
+    scene.pool_is_clean(h, 100).await
+}
+
 /// What takes a `&dyn Executor` works with the database and with a transaction.
 pub async fn repositories_work_in_and_out_of_a_transaction<H: DatabaseHarness>(h: &H) -> Outcome {
     async fn add_and_count(scene: &Scene, on: &dyn Executor, id: i64) -> Result<usize, Failure> {

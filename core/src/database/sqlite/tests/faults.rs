@@ -84,19 +84,23 @@ async fn a_transaction_that_sqlite_has_ended_runs_nothing_more() {
     db.execute(insert("a")).await.unwrap();
     let tx = db.begin(TxOptions::default()).await.unwrap();
     tx.execute(insert("b")).await.unwrap();
-    // An ordinary failure leaves the transaction open.
+    // After an ordinary failure it can go back to a savepoint.
+    tx.execute(sql("SAVEPOINT s")).await.unwrap();
     assert!(tx.execute(insert("a")).await.is_err());
+    tx.execute(sql("ROLLBACK TO s")).await.unwrap();
     tx.execute(insert("c")).await.unwrap();
     let ends = sql("INSERT OR ROLLBACK INTO t (v) VALUES ($1)").bind("a");
     assert_eq!(
         tx.execute(ends).await.unwrap_err().code(),
         Some(Code::AlreadyExists)
     );
-    let error = tx.execute(insert("d")).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.code()),
-        (Kind::Permanent, Some(Code::FailedPrecondition))
-    );
+    for after in [insert("d"), sql("ROLLBACK TO s")] {
+        let error = tx.execute(after).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.code()),
+            (Kind::Permanent, Some(Code::FailedPrecondition))
+        );
+    }
     assert!(tx.commit().await.is_err());
     assert_eq!(count(&db).await, 1);
 }

@@ -225,13 +225,15 @@ async fn ml_db_4_read_only_transactions_cannot_write_and_leave_no_trace() {
             })
             .await
             .unwrap();
-        let error = tx.execute(insert("x")).await.unwrap_err();
-        assert_eq!(
-            (error.kind(), error.code()),
-            (Kind::Permanent, Some(Code::FailedPrecondition)),
-            "{error}"
-        );
         assert_eq!(count(&*tx).await, i64::from(end));
+        if end > 0 {
+            let error = tx.execute(insert("x")).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.code()),
+                (Kind::Permanent, Some(Code::FailedPrecondition)),
+                "{error}"
+            );
+        }
         match end {
             0 => tx.commit().await.unwrap(),
             1 => tx.rollback().await.unwrap(),
