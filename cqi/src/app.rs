@@ -9,7 +9,10 @@ use cqi_core::{
     service::{App, DependencyOptions, Lifecycle, Service},
 };
 
-use crate::{Cqi, connect::WORK_OFF};
+use crate::{
+    Cqi,
+    connect::{WORK_OFF, drain_time},
+};
 
 /// How long the last lines of the log may take when a second signal ends the process.
 #[cfg(feature = "telemetry")]
@@ -22,8 +25,8 @@ impl Cqi {
     /// services of your own, the gRPC server, the HTTP server, the registration. So shutdown first deregisters, then
     /// stops accepting requests and ends your services, then works off what an in-memory bus holds, then stops fetching
     /// events and finishes handlers; then the bus is flushed and closed, then the last spans are sent, and then pools are
-    /// closed. Half of the shutdown's time is for requests in flight, a quarter for the in-memory bus, a fifth for
-    /// running handlers, and of the rest most for spans.
+    /// closed. Of the shutdown's time after `shutdown_delay` half is for requests in flight, a quarter for the in-memory
+    /// bus, a fifth for running handlers, and of the rest most for spans.
     ///
     /// # Errors
     /// `InvalidInput` for limits or names that break a rule.
@@ -48,7 +51,7 @@ impl Cqi {
         });
         #[cfg(feature = "telemetry")]
         {
-            let (telemetry, limit) = (self.telemetry.clone(), server.shutdown_timeout / 25);
+            let (telemetry, limit) = (self.telemetry.clone(), drain_time(&self.config) / 25);
             app = app.on_shutdown("flush-telemetry", move || async move {
                 // Nothing of the service's work is lost with them.
                 if let Err(error) = telemetry.shutdown(limit).await {
@@ -77,7 +80,7 @@ impl Cqi {
         if let Some(bus) = self.volatile {
             app = app.service(WorkOff {
                 bus,
-                limit: server.shutdown_timeout.mul_f64(WORK_OFF),
+                limit: drain_time(&self.config).mul_f64(WORK_OFF),
             });
         }
         for service in self.services {

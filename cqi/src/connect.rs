@@ -50,6 +50,12 @@ pub struct Cqi {
 pub(crate) const WORK_OFF: f64 = 0.25;
 pub(crate) const SUBSCRIBERS: f64 = 0.2;
 
+/// The time of a shutdown that is shared out: what load balancers leave of it.
+pub(crate) fn drain_time(config: &Config) -> Duration {
+    let server = &config.server;
+    server.shutdown_timeout.saturating_sub(server.shutdown_delay)
+}
+
 impl Cqi {
     /// Starts logs, metrics and traces, and connects every port.
     ///
@@ -222,7 +228,7 @@ impl Cqi {
     pub fn subscriber(self, events: Events) -> Result<Self> {
         let options = ConsumeOptions::default()
             .with_retry(Retry::from(&self.config.retry))
-            .with_drain_timeout(self.config.server.shutdown_timeout.mul_f64(SUBSCRIBERS));
+            .with_drain_timeout(drain_time(&self.config).mul_f64(SUBSCRIBERS));
         self.subscriber_with(events, options)
     }
 

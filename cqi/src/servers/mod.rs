@@ -14,7 +14,7 @@ use cqi_core::{
     tls::TlsOptions,
 };
 
-use crate::Cqi;
+use crate::{Cqi, connect::drain_time};
 
 /// The share of a shutdown's time for requests in flight.
 const REQUESTS: f64 = 0.5;
@@ -27,7 +27,7 @@ fn shutdown_grace(cqi: &Cqi) -> Duration {
     } else {
         1.0
     };
-    cqi.config.server.shutdown_timeout.mul_f64(REQUESTS / servers)
+    drain_time(&cqi.config).mul_f64(REQUESTS / servers)
 }
 
 /// Certificate, key and who vouches for clients; `None` without TLS.
@@ -60,4 +60,26 @@ fn show_tls(cqi: &Cqi, checker: Option<impl Checker>) -> Result<()> {
 /// Whether callers must prove who they are: by a credential, or by a certificate where clients' ones are known.
 fn closed(cqi: &Cqi) -> bool {
     cqi.verifier.is_some() || !cqi.config.server.tls_client_ca.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use cqi_core::config::Config;
+
+    use super::*;
+    use crate::connect::{SUBSCRIBERS, WORK_OFF};
+
+    /// Whoever uses all of its share takes nothing from those whose turn is later.
+    #[tokio::test]
+    async fn the_shares_of_a_shutdown_fit_into_what_the_delay_leaves() {
+        let mut config = Config::default();
+        config.service_name = "shop".into();
+        config.server.shutdown_timeout = Duration::from_secs(30);
+        config.server.shutdown_delay = Duration::from_secs(20);
+        let rest = drain_time(&config).mul_f64(WORK_OFF + SUBSCRIBERS);
+        let delay = config.server.shutdown_delay;
+        let cqi = Cqi::connect(config).await.unwrap();
+        let used = delay + shutdown_grace(&cqi) + rest;
+        assert!(used < cqi.config.server.shutdown_timeout, "{used:?}");
+    }
 }
