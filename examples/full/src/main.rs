@@ -6,7 +6,10 @@ mod positions;
 mod proto;
 mod summaries;
 
-use cqi::prelude::*;
+use cqi::{
+    database::{Migration, Migrations},
+    prelude::*,
+};
 
 use crate::{
     grpc::Service, positions::Positions, proto::positions_server::PositionsServer, summaries::Summaries,
@@ -15,8 +18,9 @@ use crate::{
 #[tokio::main]
 async fn main() -> ExitCode {
     cqi::run(include_str!("../config.yaml"), |cqi| async move {
-        let positions = Positions::new(cqi.database(), cqi.read_through(), cqi.bus()).await?;
-        let summaries = Summaries::new(cqi.database()).await?;
+        migrations()?.apply(&*cqi.database()).await?;
+        let positions = Positions::new(cqi.database(), cqi.read_through(), cqi.bus());
+        let summaries = Summaries::new(cqi.database());
 
         let routes = http::routes(positions.clone(), summaries.clone());
         let events = {
@@ -31,6 +35,20 @@ async fn main() -> ExitCode {
         })
     })
     .await
+}
+
+/// The tables. Of instances that start at once one makes them.
+fn migrations() -> Result<Migrations> {
+    let migration = |version, name: &str, up: &str| Migration {
+        version,
+        name: name.into(),
+        up: up.into(),
+        down: None,
+    };
+    Migrations::new([
+        migration(1, "positions", positions::TABLE),
+        migration(2, "summaries", summaries::TABLES),
+    ])
 }
 
 /// Counts the change, then tells those who watch.

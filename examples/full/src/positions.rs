@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 
 use crate::proto::PositionChanged;
 
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS positions (portfolio_id TEXT NOT NULL, asset_id TEXT NOT NULL, \
+pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS positions (portfolio_id TEXT NOT NULL, asset_id TEXT NOT NULL, \
                      quantity TEXT NOT NULL, PRIMARY KEY (portfolio_id, asset_id))";
 
 /// How long a position may be read from the cache.
@@ -36,19 +36,14 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
-    /// On these ports; creates what it needs in the database.
-    pub(crate) async fn new(
-        database: Arc<dyn Database>,
-        cache: ReadThrough,
-        bus: Arc<dyn EventBus>,
-    ) -> Result<Self> {
-        database.execute(TABLE.into()).await?;
-        Ok(Self {
+    /// On these ports.
+    pub(crate) fn new(database: Arc<dyn Database>, cache: ReadThrough, bus: Arc<dyn EventBus>) -> Self {
+        Self {
             database,
             cache,
             bus,
             changes: broadcast::Sender::new(LAG),
-        })
+        }
     }
 
     /// Stores a position, then tells: `Ok` means that the row is committed and the event acknowledged. After an error the

@@ -5,13 +5,12 @@ use serde::Serialize;
 
 use crate::{positions::check_id, proto::PositionChanged};
 
-const TABLES: [&str; 3] = [
-    "CREATE TABLE IF NOT EXISTS summaries (portfolio_id TEXT PRIMARY KEY, positions BIGINT NOT NULL, \
-     changes BIGINT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS summarised_assets (portfolio_id TEXT NOT NULL, asset_id TEXT NOT NULL, \
-     PRIMARY KEY (portfolio_id, asset_id))",
-    "CREATE TABLE IF NOT EXISTS counted_events (event_id TEXT PRIMARY KEY)",
-];
+pub(crate) const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS summaries (portfolio_id TEXT PRIMARY KEY, positions BIGINT NOT NULL, changes BIGINT NOT NULL);
+    CREATE TABLE IF NOT EXISTS summarised_assets (portfolio_id TEXT NOT NULL, asset_id TEXT NOT NULL,
+        PRIMARY KEY (portfolio_id, asset_id));
+    CREATE TABLE IF NOT EXISTS counted_events (event_id TEXT PRIMARY KEY);
+";
 
 /// One portfolio's.
 #[derive(Debug, Serialize)]
@@ -26,12 +25,9 @@ pub(crate) struct Summary {
 pub(crate) struct Summaries(Arc<dyn Database>);
 
 impl Summaries {
-    /// On this database; creates what it needs there.
-    pub(crate) async fn new(database: Arc<dyn Database>) -> Result<Self> {
-        for table in TABLES {
-            database.execute(table.into()).await?;
-        }
-        Ok(Self(database))
+    /// On this database.
+    pub(crate) fn new(database: Arc<dyn Database>) -> Self {
+        Self(database)
     }
 
     /// Reads a summary; `NotFound` for a portfolio nobody has heard of.

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-use cqi::{event::Json as Cached, prelude::*};
+use cqi::{
+    database::{Migration, Migrations},
+    event::Json as Cached,
+    prelude::*,
+};
 use serde::{Deserialize, Serialize};
 
-const SCHEMA: [&str; 4] = [
-    "CREATE TABLE IF NOT EXISTS positions (portfolio_id TEXT NOT NULL, asset_id TEXT NOT NULL, \
-     quantity TEXT NOT NULL, PRIMARY KEY (portfolio_id, asset_id))",
-    "CREATE TABLE IF NOT EXISTS summaries (portfolio_id TEXT PRIMARY KEY, positions BIGINT NOT NULL, \
-     changes BIGINT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS summarised_assets (portfolio_id TEXT NOT NULL, asset_id TEXT NOT NULL, \
-     PRIMARY KEY (portfolio_id, asset_id))",
-    "CREATE TABLE IF NOT EXISTS counted_events (event_id TEXT PRIMARY KEY)",
-];
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS positions (portfolio_id TEXT NOT NULL, asset_id TEXT NOT NULL, quantity TEXT NOT NULL,
+        PRIMARY KEY (portfolio_id, asset_id));
+    CREATE TABLE IF NOT EXISTS summaries (portfolio_id TEXT PRIMARY KEY, positions BIGINT NOT NULL, changes BIGINT NOT NULL);
+    CREATE TABLE IF NOT EXISTS summarised_assets (portfolio_id TEXT NOT NULL, asset_id TEXT NOT NULL,
+        PRIMARY KEY (portfolio_id, asset_id));
+    CREATE TABLE IF NOT EXISTS counted_events (event_id TEXT PRIMARY KEY);
+";
 
 /// How long a position may be read from the cache.
 const CACHE_TTL: Duration = Duration::from_secs(60);
@@ -54,9 +57,7 @@ struct Summary {
 #[tokio::main]
 async fn main() -> ExitCode {
     cqi::run(include_str!("../config.yaml"), |cqi| async move {
-        for table in SCHEMA {
-            cqi.database().execute(table.into()).await?;
-        }
+        migrations()?.apply(&*cqi.database()).await?;
         let positions = Positions {
             database: cqi.database(),
             cache: cqi.read_through(),
@@ -71,6 +72,16 @@ async fn main() -> ExitCode {
         cqi.http(routes).subscriber(events)
     })
     .await
+}
+
+/// Of instances that start at once one makes the tables.
+fn migrations() -> Result<Migrations> {
+    Migrations::new([Migration {
+        version: 1,
+        name: "positions".into(),
+        up: SCHEMA.into(),
+        down: None,
+    }])
 }
 
 #[derive(Clone)]

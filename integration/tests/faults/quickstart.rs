@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cqi_core::database::{Database, ExecutorExt, sql};
+use cqi_core::database::{Database, Executor, ExecutorExt, sql};
 use cqi_postgres::{PostgresDatabase, PostgresOptions};
 use cqi_testkit::{
     eventually,
@@ -93,6 +93,28 @@ impl Servers {
         let counted = eventually("counted events", LIMIT, look).await;
         counted.unwrap_or_else(|failure| panic!("{failure}"))
     }
+}
+
+/// F-DB-10: instances that start at once on an empty database all start. PostgreSQL's `CREATE TABLE IF NOT EXISTS` alone
+/// fails for some of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn f_db_10_instances_that_start_at_once_make_their_tables_once() {
+    let Some(postgres) = block_in_place(|| fixture::require_own(Kind::Postgres, &Options::new())) else {
+        return;
+    };
+    let database = PostgresDatabase::connect(PostgresOptions::from_url(postgres.url()).unwrap())
+        .await
+        .unwrap();
+    for _ in 0..5 {
+        let settings = [("CQI_DATABASE_URL", postgres.url())];
+        let starts = (0..8).map(|_| Process::quickstart(&settings));
+        for instance in futures::future::join_all(starts).await {
+            assert_eq!(instance.stop().await.code, Some(0));
+        }
+        let empty = sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        database.execute(empty).await.unwrap();
+    }
+    database.close().await.unwrap();
 }
 
 /// Two instances in one group.
