@@ -17,7 +17,7 @@ use cqi_core::{
     service::{Service, ServiceMetadata},
 };
 
-use crate::{patience::Patience, wiring};
+use crate::{patience::Patience, unused, wiring};
 
 /// A service's ports, connected as its configuration says, and what it will run.
 ///
@@ -113,8 +113,8 @@ impl Cqi {
                 crate::callers::verifier(&config.auth, &health, &observer)
             })
             .await?;
-        for key in without_effect(&config) {
-            tracing::warn!(key, "configured, but without effect in this version");
+        for warning in unused::warnings(&config) {
+            tracing::warn!(warning, "configuration");
         }
         Ok(Self {
             metadata,
@@ -281,22 +281,6 @@ pub(crate) fn check(config: &Config) -> Result<ServiceMetadata> {
     crate::servers::http::check(config)?;
     wiring::check(config)?;
     Ok(metadata)
-}
-
-/// What is configured and has no effect in this version, for a warning.
-pub(crate) fn without_effect(config: &Config) -> Vec<&'static str> {
-    let default = Config::default();
-    let mut keys = Vec::new();
-    if config.runner != default.runner {
-        keys.push("runner");
-    }
-    if config.event_bus.topics != default.event_bus.topics {
-        keys.push("event_bus.topics");
-    }
-    if config.health.cache != default.health.cache {
-        keys.push("health.cache");
-    }
-    keys
 }
 
 fn policy(config: &Config, deadline: Duration, observer: &Arc<dyn Observer>) -> Policy {

@@ -44,6 +44,7 @@ mod registration;
 mod run;
 #[cfg(any(feature = "http", feature = "grpc"))]
 mod servers;
+mod unused;
 mod wiring;
 
 pub use cqi_core::{

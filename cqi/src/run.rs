@@ -7,7 +7,7 @@ use cqi_core::{
     config::{Config, Loaded, Loader},
 };
 
-use crate::{Cqi, connect};
+use crate::{Cqi, connect, unused};
 
 /// How long the last lines of the log may take.
 #[cfg(feature = "telemetry")]
@@ -101,15 +101,9 @@ fn configuration(defaults: &str, mut args: impl Iterator<Item = String>) -> Resu
     if !check {
         return Ok(Task::Run(Box::new(config)));
     }
-    let unused = connect::without_effect(&config.value);
     let mut report = String::new();
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&unused::warnings(&config.value)) {
         report.push_str(&format!("warning: {warning}\n"));
-    }
-    for key in unused {
-        report.push_str(&format!(
-            "warning: {key} is configured, but has no effect in this version\n"
-        ));
     }
     Ok(Task::Print(report + "configuration is valid\n"))
 }
