@@ -72,8 +72,10 @@ mod tests {
     /// Whoever uses all of its share takes nothing from those whose turn is later.
     #[tokio::test]
     async fn the_shares_of_a_shutdown_fit_into_what_the_delay_leaves() {
-        let mut config = Config::default();
-        config.service_name = "shop".into();
+        let mut config = Config {
+            service_name: "shop".into(),
+            ..Config::default()
+        };
         config.server.shutdown_timeout = Duration::from_secs(30);
         config.server.shutdown_delay = Duration::from_secs(20);
         let rest = drain_time(&config).mul_f64(WORK_OFF + SUBSCRIBERS);
