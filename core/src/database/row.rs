@@ -102,10 +102,11 @@ macro_rules! from_value {
 
 from_value! {
     bool, "bool": Value::Bool(v) => Some(*v), Value::Int(0) => Some(false), Value::Int(1) => Some(true);
-    i64, "integer": Value::Int(v) => Some(*v);
-    i32, "integer of 32 bits": Value::Int(v) => i32::try_from(*v).ok();
-    u32, "integer of 32 bits": Value::Int(v) => u32::try_from(*v).ok();
-    u64, "integer from 0": Value::Int(v) => u64::try_from(*v).ok();
+    // A whole decimal is what PostgreSQL makes of the sum of integers.
+    i64, "integer": Value::Int(v) => Some(*v), Value::Decimal(v) => v.as_str().parse().ok();
+    i32, "integer of 32 bits": Value::Int(v) => i32::try_from(*v).ok(), Value::Decimal(v) => v.as_str().parse().ok();
+    u32, "integer of 32 bits": Value::Int(v) => u32::try_from(*v).ok(), Value::Decimal(v) => v.as_str().parse().ok();
+    u64, "integer from 0": Value::Int(v) => u64::try_from(*v).ok(), Value::Decimal(v) => v.as_str().parse().ok();
     f64, "float": Value::Float(v) => Some(*v), Value::Int(v) if v.unsigned_abs() <= 1 << 53 => Some(*v as f64);
     Decimal, "decimal": Value::Decimal(v) => Some(v.clone()), Value::Text(v) => v.parse().ok(),
         Value::Int(v) => v.to_string().parse().ok();

@@ -80,6 +80,7 @@ macro_rules! __database_cases {
                 parameters_never_become_sql,
                 returning_and_on_conflict_work,
                 ctes_and_window_functions_work,
+                a_sum_of_integers_is_read_as_an_integer,
                 many_rows_arrive;
             errors:
                 a_unique_violation_is_already_exists,

@@ -173,6 +173,21 @@ pub async fn ctes_and_window_functions_work<H: DatabaseHarness>(h: &H) -> Outcom
     Ok(())
 }
 
+/// The sum of integers is read as an integer, whatever type the database gives it.
+pub async fn a_sum_of_integers_is_read_as_an_integer<H: DatabaseHarness>(h: &H) -> Outcome {
+    let scene = Scene::with_table(h).await?;
+    for id in 1..=3 {
+        scene.insert(&*scene.db, id, 10 * id).await?;
+    }
+    let rows = scene.db.query(scene.sql("SELECT SUM(n) AS s FROM {t}")).await?;
+    ensure_eq!(rows[0].get::<i64>("s")?, 60, "a sum");
+    ensure_eq!(rows[0].get::<u32>("s")?, 60, "a sum as a smaller integer");
+    let none = scene.sql("SELECT SUM(n) AS s FROM {t} WHERE id > 9");
+    let rows = scene.db.query(none).await?;
+    ensure_eq!(rows[0].get::<Option<i64>>("s")?, None, "the sum of nothing");
+    Ok(())
+}
+
 /// A result of several thousand rows arrives whole.
 pub async fn many_rows_arrive<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
