@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::{
     harness::{
-        Findings, Links, Load, Log, Member, Outcome, Seen, afterwards, finish, heavy, of_partitions, scale,
-        start_three, three_addresses, topic,
+        Broker, Findings, Links, Load, Log, Member, Outcome, Seen, afterwards, finish, heavy, of_partitions,
+        scale, start_three, three_addresses, topic,
     },
     kafka_cluster::{leader, of_three},
 };
