@@ -6,7 +6,7 @@ use cqi_core::{Result, auth::AnyOf, config::Config};
 use cqi_http::{AuthOptions, CorsOptions, HttpOptions, HttpServer, Network, RateLimit, try_routes};
 
 use super::{closed, show_tls, shutdown_grace, tls};
-use crate::{Cqi, connect::drain_time};
+use crate::Cqi;
 
 /// The server for the service's own routes, if it has any, with the health probes.
 pub(crate) fn public(cqi: &Cqi) -> Result<Option<HttpServer>> {
@@ -84,7 +84,7 @@ pub(crate) fn admin(cqi: &Cqi) -> Result<Option<HttpServer>> {
         try_routes(|| cqi_http::admin_router(&cqi.health, &metrics.path, move || rendered.scrape()))?;
     let options = HttpOptions {
         // Nobody waits for a scrape.
-        shutdown_grace: std::time::Duration::from_secs(1).min(drain_time(&cqi.config) / 20),
+        shutdown_grace: std::time::Duration::from_secs(1).min(crate::connect::drain_time(&cqi.config) / 20),
         ..HttpOptions::listen(&metrics.host, metrics.port)
     };
     Ok(Some(HttpServer::new("admin", routes, options)?))
