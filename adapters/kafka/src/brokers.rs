@@ -1,8 +1,9 @@
-//! Whether a client still finds its brokers.
+//! Whether a consumer still finds its brokers.
 //!
 //! A broker that stood still, and is the only one, may answer for a moment that there are none. librdkafka then forgets it
 //! and looks for no other, not even those it was started with: that client is of no more use
-//! (<https://github.com/confluentinc/librdkafka/issues/5301>). Only its statistics show it.
+//! (<https://github.com/confluentinc/librdkafka/issues/5301>). Only its statistics show it. (A producer shows it by what it
+//! fails to publish.)
 
 use std::{
     collections::BTreeMap,
@@ -29,9 +30,6 @@ pub(crate) struct Brokers {
 /// The part of librdkafka's statistics that is read here, as its `STATISTICS.md` has it.
 #[derive(Debug, Deserialize)]
 struct Statistics {
-    r#type: String,
-    /// How many events a producer still has to send.
-    msg_cnt: u64,
     brokers: BTreeMap<String, Broker>,
 }
 
@@ -65,12 +63,10 @@ impl Brokers {
         let tries =
             self.attempts.swap(attempts, AcqRel) != attempts || servers().any(|server| !server.is_idle());
         let is_up = statistics.brokers.values().any(|broker| broker.state == "UP");
-        // A producer that has nothing to send may let its connections go.
-        let is_needed = statistics.r#type == "consumer" || statistics.msg_cnt > 0;
-        if servers().next().is_none() || (is_needed && !is_up && !tries) {
-            self.none.fetch_add(1, AcqRel);
-        } else {
+        if is_up || tries {
             self.none.store(0, Release);
+        } else {
+            self.none.fetch_add(1, AcqRel);
         }
     }
 
@@ -84,28 +80,26 @@ impl Brokers {
 mod tests {
     use super::*;
 
-    /// Statistics of a client of that type with so many events to send, and brokers: source, state, attempts.
-    fn statistics(r#type: &str, waiting: u64, brokers: &[(&str, &str, u64)]) -> Vec<u8> {
+    /// Statistics with these brokers: source, state, attempts.
+    fn statistics(brokers: &[(&str, &str, u64)]) -> Vec<u8> {
         let brokers = brokers.iter().enumerate().map(|(n, (source, state, connects))| {
             format!(
                 r#""{n}": {{"source": "{source}", "state": "{state}", "connects": {connects}, "wakeups": 1}}"#
             )
         });
         let brokers: Vec<_> = brokers.collect();
-        let brokers = brokers.join(",");
-        format!(r#"{{"type": "{type}", "ts": 1, "msg_cnt": {waiting}, "brokers": {{{brokers}}}}}"#)
-            .into_bytes()
+        format!(r#"{{"ts": 1, "brokers": {{{}}}}}"#, brokers.join(",")).into_bytes()
     }
 
     /// Whether a client that says the same four times, except for `attempts` more each time, has forgotten its brokers.
-    fn forgotten(r#type: &str, waiting: u64, own: &[(&str, &str, u64)], attempts: u64) -> bool {
+    fn forgotten(own: &[(&str, &str, u64)], attempts: u64) -> bool {
         let brokers = Brokers::default();
         for n in 0..4 {
             let own: Vec<_> = own
                 .iter()
                 .map(|(source, state, at)| (*source, *state, at + n * attempts))
                 .collect();
-            brokers.note(&statistics(r#type, waiting, &own));
+            brokers.note(&statistics(&own));
         }
         brokers.are_forgotten()
     }
@@ -113,37 +107,24 @@ mod tests {
     #[test]
     fn a_client_without_brokers_is_found() {
         let coordinator = ("logical", "TRY_CONNECT", 1);
-        assert!(forgotten("producer", 0, &[("internal", "UP", 0)], 0));
-        assert!(forgotten("consumer", 0, &[coordinator], 1));
-        assert!(forgotten(
-            "consumer",
-            0,
-            &[("learned", "INIT", 1), coordinator],
-            0
-        ));
-        assert!(forgotten("producer", 1, &[("learned", "INIT", 1)], 0));
+        assert!(forgotten(&[], 0));
+        assert!(forgotten(&[coordinator], 1));
+        assert!(forgotten(&[("learned", "INIT", 1), coordinator], 0));
     }
 
     #[test]
     fn a_client_whose_brokers_are_away_or_idle_is_left_alone() {
-        let coordinator = ("logical", "UP", 1);
-        assert!(!forgotten("producer", 0, &[("learned", "INIT", 1)], 0), "idle");
+        let idle = [("learned", "INIT", 1), ("logical", "UP", 1)];
+        assert!(!forgotten(&idle, 0));
         assert!(
-            !forgotten("consumer", 0, &[("learned", "INIT", 1), coordinator], 0),
-            "idle"
-        );
-        assert!(
-            !forgotten("producer", 1, &[("configured", "DOWN", 1)], 1),
+            !forgotten(&[("configured", "DOWN", 1)], 1),
             "away, and looked for"
         );
-        assert!(
-            !forgotten("consumer", 0, &[("learned", "CONNECT", 1)], 0),
-            "connecting"
-        );
+        assert!(!forgotten(&[("learned", "CONNECT", 1)], 0), "connecting");
         let brokers = Brokers::default();
-        for _ in 0..2 {
-            brokers.note(&statistics("producer", 0, &[]));
-            brokers.note(&statistics("producer", 0, &[("configured", "INIT", 0)])); // begins anew
+        for n in 0..2 {
+            brokers.note(&statistics(&[]));
+            brokers.note(&statistics(&[("configured", "INIT", n + 1)])); // begins anew
             brokers.note(b"not what it was");
         }
         assert!(!brokers.are_forgotten());

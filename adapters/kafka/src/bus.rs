@@ -173,13 +173,7 @@ impl Shared {
     }
 
     fn producer(&self) -> Arc<Producer> {
-        let current = || Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner));
-        let producer = current();
-        if !producer.is_lost() {
-            return producer;
-        }
-        self.replace(&producer);
-        current()
+        Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Replaces a producer that is beyond help, unless somebody has done so.

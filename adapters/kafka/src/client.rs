@@ -61,8 +61,7 @@ pub(crate) fn settings(options: &KafkaOptions) -> ClientConfig {
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
         .set("allow.auto.create.topics", "false")
-        .set("topic.metadata.refresh.fast.interval.ms", "50")
-        .set("statistics.interval.ms", "2000"); // see `Brokers`
+        .set("topic.metadata.refresh.fast.interval.ms", "50");
     config
 }
 

@@ -115,7 +115,8 @@ impl Driver {
             )
             .set("queued.max.messages.kbytes", "8192")
             .set("fetch.queue.backoff.ms", "10")
-            .set("fetch.error.backoff.ms", "100");
+            .set("fetch.error.backoff.ms", "100")
+            .set("statistics.interval.ms", "2000"); // see `Brokers`
         let mut consumer: BaseConsumer<Callbacks> = config
             .create_with_context(Callbacks::default())
             .map_err(|error| from_client(&error, CONSUME))?;

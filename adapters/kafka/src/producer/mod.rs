@@ -93,16 +93,11 @@ impl Producer {
     }
 
     /// Whether the client is beyond help: it has failed for good (it may not say whether events were stored, and refuses
-    /// all others), has forgotten all brokers, or nothing got through it for so long that every event in it is over its
-    /// time. An idempotent producer was seen to stay stuck after its broker had been paused.
+    /// all others), or nothing got through it for so long that every event in it is over its time. An idempotent producer
+    /// was seen to stay stuck after its broker had been paused.
     pub(crate) fn is_broken(&self) -> bool {
         let reports = self.inner().context();
-        self.is_lost() || reports.broken.load(SeqCst) || reports.failing_for() > self.timeout * 2 + SLACK
-    }
-
-    /// Whether it has forgotten all brokers, so that nothing more gets through.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.inner().context().brokers.are_forgotten()
+        reports.broken.load(SeqCst) || reports.failing_for() > self.timeout * 2 + SLACK
     }
 
     pub(crate) fn trouble(&self) -> &Trouble {

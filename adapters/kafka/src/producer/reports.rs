@@ -18,16 +18,12 @@ use rdkafka::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::outgoing::Outgoing;
-use crate::{
-    brokers::Brokers,
-    client::{self, Trouble, lock},
-};
+use crate::client::{self, Trouble, lock};
 
 /// What librdkafka calls for the producer.
 #[derive(Debug)]
 pub(crate) struct Reports {
     pub(crate) trouble: Trouble,
-    pub(super) brokers: Brokers,
     /// For so many events more there is room.
     pub(super) room: Semaphore,
     pub(super) broken: AtomicBool,
@@ -39,7 +35,6 @@ impl Reports {
     pub(super) fn new(room: usize) -> Self {
         Self {
             trouble: Trouble::default(),
-            brokers: Brokers::default(),
             room: Semaphore::new(room),
             broken: AtomicBool::new(false),
             failing_since: Mutex::default(),
@@ -73,10 +68,6 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.trouble.note(&error, reason);
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.brokers.note(statistics);
     }
 }
 

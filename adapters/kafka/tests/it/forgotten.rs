@@ -166,6 +166,7 @@ async fn a_client_that_was_told_of_no_brokers_goes_on() {
     drop(creator);
     // Or a third client, which has no topics and goes on asking, would stay connected.
     options.create_topics = false;
+    options.publish_timeout = Duration::from_secs(3); // a producer that fails for twice that is replaced
     let often = ("topic.metadata.refresh.interval.ms".to_owned(), "500".into());
     options.properties = [often].into(); // asks all the time which brokers there are
     let bus = KafkaBus::connect(options).await.unwrap();
