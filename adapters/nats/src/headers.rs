@@ -13,7 +13,7 @@ use cqi_core::event::{
     header,
 };
 
-const KEY: HeaderName = HeaderName::from_static("ce-partitionkey");
+pub(crate) const KEY: HeaderName = HeaderName::from_static("ce-partitionkey");
 /// The envelope's own names, which need no checking and no copy.
 static KNOWN: [(&str, HeaderName); 7] = [
     ("ce-specversion", HeaderName::from_static("ce-specversion")),

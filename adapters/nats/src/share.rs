@@ -53,3 +53,55 @@ pub(crate) fn forsaken(held: Vec<Held>, of: usize, then: Instant) -> (Vec<Held>,
     held.into_iter()
         .partition(|held| owners.contains(&held.owner(of)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_nats::HeaderMap;
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn held(key: &str, sequence: u64, since: Instant) -> Held {
+        let mut headers = HeaderMap::new();
+        headers.insert(headers::KEY, key);
+        let message = Message {
+            subject: "events".into(),
+            reply: None,
+            payload: Bytes::new(),
+            headers: Some(headers),
+            status: None,
+            description: None,
+            length: 0,
+        };
+        let place = Place {
+            delivered: 1,
+            sequence,
+            stored_at: 0,
+        };
+        Held {
+            message,
+            place,
+            since,
+            released: Some(0),
+        }
+    }
+
+    #[test]
+    fn what_is_forsaken_goes_with_all_that_came_for_the_same_member_since() {
+        let now = Instant::now();
+        let then = now + Duration::from_secs(1);
+        let late = then + Duration::from_secs(1);
+        let keys: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+        let owner = |key: &str| held(key, 0, now).owner(2);
+        let one = &keys[0];
+        let other = keys.iter().find(|key| owner(key) != owner(one)).unwrap();
+        let all = || vec![held(one, 1, now), held(other, 2, late), held(one, 3, late)];
+        let numbers = |held: &[Held]| held.iter().map(|held| held.place.sequence).collect::<Vec<_>>();
+        let (back, rest) = forsaken(all(), 2, then);
+        assert_eq!((numbers(&back), numbers(&rest)), (vec![1, 3], vec![2]));
+        let (back, rest) = forsaken(all(), 1, then);
+        assert_eq!((numbers(&back), numbers(&rest)), (vec![1, 2, 3], vec![]));
+    }
+}

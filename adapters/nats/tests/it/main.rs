@@ -8,4 +8,5 @@ mod connect;
 mod consume;
 mod faults;
 mod publish;
+mod slow;
 mod support;

@@ -27,9 +27,9 @@ use crate::Result;
 ///
 /// # Concurrency
 /// Readers run side by side with one writer. A second writer waits for `busy_timeout`; those of one process write in the
-/// order in which they came. A transaction that is not `read_only` takes the write lock when it begins, so it cannot fail later because somebody else wrote; every
-/// transaction is serializable. In memory there is one connection: whoever holds a transaction and asks the database
-/// itself for another statement waits for `acquire_timeout` and fails.
+/// order in which they came. A transaction that is not `read_only` takes the write lock when it begins, so it cannot fail
+/// later because somebody else wrote; every transaction is serializable. In memory there is one connection: whoever holds a
+/// transaction and asks the database itself for another statement waits for `acquire_timeout` and fails.
 ///
 /// # Storage
 /// `Bool` is kept as 0 or 1, `Decimal`, `Json` and `Uuid` (hyphenated) as text, `Timestamp` as text in UTC with six
