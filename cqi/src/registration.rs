@@ -1,6 +1,9 @@
 //! Telling the registry where this service is.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use cqi_core::{
@@ -12,6 +15,7 @@ use cqi_core::{
 
 /// The metadata entry with the port of the gRPC server, which channels that ask the registry look for.
 const GRPC_PORT: &str = "grpc_port";
+const LOCALHOST: &str = "localhost";
 
 /// Registers the servers' addresses once they are known, and keeps the registration alive.
 pub(crate) struct Registration {
@@ -56,6 +60,21 @@ impl Registration {
     }
 }
 
+/// The address to register for a server that is bound to `ip`.
+fn reached_at(config: &RegistryConfig, ip: IpAddr) -> String {
+    match &*config.address {
+        // Listening on every address says nothing about how to be reached.
+        "" if ip.is_unspecified() => LOCALHOST.to_owned(),
+        "" => ip.to_string(),
+        configured => configured.to_owned(),
+    }
+}
+
+/// Whether others read this address and do not get here with it.
+fn is_lost(config: &RegistryConfig, address: &str) -> bool {
+    config.address.is_empty() && address == LOCALHOST && config.backend() != "memory"
+}
+
 #[async_trait]
 impl Service for Registration {
     fn name(&self) -> &'static str {
@@ -66,12 +85,12 @@ impl Service for Registration {
         let (http, grpc) = (self.http().await?, self.grpc().await?);
         // The port of a service is that of HTTP, if it has both.
         let bound = http.or(grpc).ok_or_else(|| Error::closed("the servers"))?;
-        let address = match &*self.config.address {
-            // Listening on every address says nothing about how to be reached.
-            "" if bound.ip().is_unspecified() => "localhost".to_owned(),
-            "" => bound.ip().to_string(),
-            configured => configured.to_owned(),
-        };
+        let address = reached_at(&self.config, bound.ip());
+        if is_lost(&self.config, &address) {
+            tracing::warn!(
+                "registered as localhost, where only this machine finds it; set registry.address to what others reach it by"
+            );
+        }
         let mut info = ServiceInfo::new(self.name, self.version, address, bound.port());
         if http.is_some() {
             info = info.with_health_endpoint("/health/ready");
@@ -86,5 +105,28 @@ impl Service for Registration {
         Box::new(KeepAlive::new(self.registry, info, options)?)
             .run(lifecycle)
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_registry_that_others_read_is_not_told_of_localhost_in_silence() {
+        let mut config = RegistryConfig::default();
+        let told = |config: &RegistryConfig, ip: [u8; 4]| {
+            let address = reached_at(config, Ipv4Addr::from(ip).into());
+            let lost = is_lost(config, &address);
+            (address, lost)
+        };
+        assert_eq!(told(&config, [0; 4]), ("localhost".into(), false), "in memory");
+        config.url = "redis://redis".into();
+        assert_eq!(told(&config, [0; 4]), ("localhost".into(), true));
+        assert_eq!(told(&config, [10, 0, 0, 1]), ("10.0.0.1".into(), false));
+        config.address = "orders".into();
+        assert_eq!(told(&config, [0; 4]), ("orders".into(), false));
     }
 }
