@@ -28,7 +28,7 @@ use crate::{
     error,
     inbox::{Inbox, Step},
     link::lock,
-    message,
+    message::Place,
     share::{Held, Share},
     unsettled::Unsettled,
     wakers::Wakers,
@@ -170,7 +170,7 @@ impl Group {
         if is_there(&lock(&self.state)) {
             return Ok(());
         }
-        let inbox = Inbox::open(&self.shared, &self.consumer, connection).await?;
+        let inbox = Inbox::open(self, connection).await?;
         let mut state = lock(&self.state);
         if !self.left.is_cancelled() && !is_there(&state) {
             state.inbox = Some(inbox);
@@ -313,16 +313,9 @@ impl Group {
         Delivery::batch(&acker, events)
     }
 
-    /// A message as an event, with the attempt and our hold on it, unless it is no longer ours.
+    /// An event with the attempt and our hold on it, unless it is no longer ours.
     fn receive(&self, held: Held, now: u64) -> Option<(Event, u32, Hold)> {
-        let Held {
-            mut message,
-            place,
-            since,
-            released,
-        } = held;
-        let (reply, released, bytes) = (message.reply.take()?, released?, message.length);
-        let until = self.until(since);
+        let (until, released) = (self.until(held.since), held.released?);
         if now >= until {
             tracing::debug!(
                 consumer = self.consumer,
@@ -330,13 +323,11 @@ impl Group {
             );
             return None;
         }
-        let event = message::event(message, &self.topic, &self.shared.options.stream.name, place);
-        let attempt = place.delivered.saturating_sub(released).max(1);
-        Some((
-            event,
-            attempt,
-            Hold::new(reply, place.sequence, released, bytes, until),
-        ))
+        let Place {
+            delivered, sequence, ..
+        } = held.place;
+        let hold = Hold::new(held.reply, sequence, released, held.bytes, until);
+        Some((held.event, delivered.saturating_sub(released).max(1), hold))
     }
 
     /// Finds out how often the member's first `max` messages were released, where that matters.

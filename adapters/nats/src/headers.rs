@@ -6,14 +6,13 @@
 
 use std::{borrow::Cow, fmt::Write as _, str::FromStr as _};
 
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Message, header::NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, header::NATS_MESSAGE_ID};
 use cqi_core::event::{
     Event,
     envelope::{self, Prefix},
     header,
 };
 
-pub(crate) const KEY: HeaderName = HeaderName::from_static("ce-partitionkey");
 /// The envelope's own names, which need no checking and no copy.
 static KNOWN: [(&str, HeaderName); 7] = [
     ("ce-specversion", HeaderName::from_static("ce-specversion")),
@@ -21,7 +20,7 @@ static KNOWN: [(&str, HeaderName); 7] = [
     ("ce-source", HeaderName::from_static("ce-source")),
     ("ce-type", HeaderName::from_static("ce-type")),
     ("ce-time", HeaderName::from_static("ce-time")),
-    ("ce-partitionkey", KEY),
+    ("ce-partitionkey", HeaderName::from_static("ce-partitionkey")),
     ("content-type", HeaderName::from_static("content-type")),
 ];
 
@@ -39,11 +38,6 @@ pub(crate) fn write(event: &Event) -> HeaderMap {
         }
     });
     headers
-}
-
-/// The event's key as it travels.
-pub(crate) fn key(message: &Message) -> Option<&str> {
-    message.headers.as_ref()?.get(KEY).map(HeaderValue::as_str)
 }
 
 /// What the stream recognises a second event by. It compares over all its subjects, so the topic is part of it, or a dead

@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use crate::{
     bus::Shared,
     error,
-    message::Place,
+    group::Group,
+    message::Source,
     share::{Held, Share},
 };
 
@@ -64,8 +65,7 @@ pub(crate) struct Inbox {
     subscriber: Subscriber,
     reply: Subject,
     request: Subject,
-    /// As [`Place::parse`] wants it.
-    consumer: String,
+    source: Source,
     buffer: VecDeque<Held>,
     /// Messages that came, of any kind, since the subscription was made.
     received: u64,
@@ -87,7 +87,9 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) async fn open(shared: &Shared, consumer: &str, connection: u64) -> Result<Self> {
+    pub(crate) async fn open(group: &Group, connection: u64) -> Result<Self> {
+        let Group { shared, consumer, .. } = group;
+        let stream = &shared.options.stream.name;
         let reply = shared.link.client().new_inbox();
         let subscribing = shared.link.client().subscribe(reply.clone());
         let subscriber = tokio::time::timeout(shared.options.publish_timeout, subscribing)
@@ -98,12 +100,8 @@ impl Inbox {
         Ok(Self {
             subscriber,
             reply: reply.into(),
-            request: format!(
-                "$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}",
-                shared.options.stream.name
-            )
-            .into(),
-            consumer: format!("{}.{consumer}.", shared.options.stream.name),
+            request: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}").into(),
+            source: Source::new(group.topic(), stream, consumer),
             buffer: VecDeque::new(),
             received: 0,
             open: 0,
@@ -272,18 +270,11 @@ impl Inbox {
 
     fn hold(&mut self, message: Message, since: Instant) {
         self.expected = self.expected.saturating_sub(1);
-        let reply = message.reply.as_deref();
-        let place = reply.and_then(|reply| Place::parse(reply, &self.consumer));
-        let Some(place) = place else {
-            return tracing::warn!(subject = %message.subject, "a message that is no delivery was left out");
-        };
-        self.size = message.length;
-        self.buffer.push_back(Held {
-            message,
-            place,
-            since,
-            released: (place.delivered == 1).then_some(0),
-        });
+        // Read at once, so that its headers are gone before the next comes: the allocator is slow with many at a time.
+        if let Some(held) = self.source.read(message, since) {
+            self.size = held.bytes;
+            self.buffer.push_back(held);
+        }
     }
 
     fn note(&mut self, status: StatusCode, message: &Message) -> Result<()> {

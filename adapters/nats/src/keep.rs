@@ -82,7 +82,7 @@ impl Group {
         let (forsaken, rest) = share::forsaken(held, of, now.checked_sub(beat).unwrap_or(now));
         self.give_back(forsaken).await;
         let connection = *self.shared.link.opened().borrow();
-        let opened = Inbox::open(&self.shared, &self.consumer, connection).await;
+        let opened = Inbox::open(self, connection).await;
         let mut state = lock(&self.state);
         state.is_handing_back = false;
         // Without one, the next reader opens it; the rest comes back after its deadline.
@@ -111,13 +111,13 @@ impl Group {
         if self.shared.nanos(Instant::now()) >= until {
             return None;
         }
-        let (reply, sequence) = (held.message.reply?, held.place.sequence);
+        let sequence = held.place.sequence;
         let released = match held.released {
             Some(released) => released,
             None => self.releases(sequence).await.ok()?,
         };
         self.note_release(sequence, released).await;
-        Some(Hold::new(reply, sequence, released, held.message.length, until))
+        Some(Hold::new(held.reply, sequence, released, held.bytes, until))
     }
 
     async fn look_at_floor(&self) {

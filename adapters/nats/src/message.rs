@@ -11,8 +11,9 @@ use cqi_core::{
     name::Topic,
 };
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use crate::headers;
+use crate::{headers, share::Held};
 
 /// What the reply subject of a delivery says, by ADR-15 of NATS:
 /// `$JS.ACK.<domain>.<account>.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>[.<token>]`,
@@ -58,8 +59,46 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
-/// The event of a message; any message is one.
-pub(crate) fn event(message: Message, topic: &Topic, stream: &str, place: Place) -> Event {
+/// Whose messages are read.
+#[derive(Debug)]
+pub(crate) struct Source {
+    topic: Topic,
+    stream: String,
+    /// As [`Place::parse`] wants it.
+    consumer: String,
+}
+
+impl Source {
+    pub(crate) fn new(topic: &Topic, stream: &str, consumer: &str) -> Self {
+        Self {
+            topic: topic.clone(),
+            stream: stream.to_owned(),
+            consumer: format!("{stream}.{consumer}."),
+        }
+    }
+
+    /// A message as an event; any delivery is one. It did not arrive before `since`.
+    pub(crate) fn read(&self, mut message: Message, since: Instant) -> Option<Held> {
+        let reply = message.reply.take();
+        let place = reply
+            .as_deref()
+            .and_then(|reply| Place::parse(reply, &self.consumer));
+        let (Some(reply), Some(place)) = (reply, place) else {
+            tracing::warn!(subject = %message.subject, "a message that is no delivery was left out");
+            return None;
+        };
+        Some(Held {
+            reply,
+            bytes: message.length,
+            event: event(message, &self.topic, &self.stream, place),
+            place,
+            since,
+            released: (place.delivered == 1).then_some(0),
+        })
+    }
+}
+
+fn event(message: Message, topic: &Topic, stream: &str, place: Place) -> Event {
     let Message { headers, payload, .. } = message;
     let values = headers.iter().flat_map(headers::read);
     let values = values.map(|(name, value)| match value {

@@ -2,15 +2,20 @@
 
 use std::collections::HashSet;
 
-use async_nats::Message;
+use async_nats::Subject;
+use cqi_core::event::Event;
 use tokio::time::Instant;
 
-use crate::{consumer::fnv1a, headers, message::Place};
+use crate::{consumer::fnv1a, message::Place};
 
 /// A message that has arrived and was not given out.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) message: Message,
+    pub(crate) event: Event,
+    /// Where it is settled.
+    pub(crate) reply: Subject,
+    /// The size of the message.
+    pub(crate) bytes: usize,
     pub(crate) place: Place,
     /// No later than it arrived.
     pub(crate) since: Instant,
@@ -38,7 +43,7 @@ impl Held {
         if self.place.delivered > 1 {
             return None;
         }
-        headers::key(&self.message).map(|key| fnv1a(key.as_bytes()) % of as u64)
+        self.event.key().map(|key| fnv1a(key.as_bytes()) % of as u64)
     }
 }
 
@@ -58,30 +63,21 @@ pub(crate) fn forsaken(held: Vec<Held>, of: usize, then: Instant) -> (Vec<Held>,
 mod tests {
     use std::time::Duration;
 
-    use async_nats::HeaderMap;
-    use bytes::Bytes;
+    use cqi_core::name::topic_name;
 
     use super::*;
 
     fn held(key: &str, sequence: u64, since: Instant) -> Held {
-        let mut headers = HeaderMap::new();
-        headers.insert(headers::KEY, key);
-        let message = Message {
-            subject: "events".into(),
-            reply: None,
-            payload: Bytes::new(),
-            headers: Some(headers),
-            status: None,
-            description: None,
-            length: 0,
-        };
+        let event = Event::builder(topic_name("a").unwrap()).key(key);
         let place = Place {
             delivered: 1,
             sequence,
             stored_at: 0,
         };
         Held {
-            message,
+            event: event.build().unwrap(),
+            reply: "reply".into(),
+            bytes: 0,
             place,
             since,
             released: Some(0),
