@@ -18,7 +18,7 @@ use futures::{StreamExt as _, stream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpStream,
+        TcpSocket,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::Semaphore,
@@ -55,7 +55,10 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 async fn connect(address: SocketAddr) -> (OwnedReadHalf, OwnedWriteHalf) {
-    let (reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+    let socket = TcpSocket::new_v4().unwrap();
+    // Full soon when nobody reads.
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let (reader, mut writer) = socket.connect(address).await.unwrap().into_split();
     writer
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         .await
