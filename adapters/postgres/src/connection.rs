@@ -137,7 +137,6 @@ impl Connection {
             return Err(Fault {
                 error: read_only(),
                 fate: Fate::Lost,
-                sent: true,
             });
         }
         Ok(())

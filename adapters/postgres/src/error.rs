@@ -38,8 +38,6 @@ pub(crate) enum Fate {
 pub(crate) struct Fault {
     pub(crate) error: Error,
     pub(crate) fate: Fate,
-    /// Whether the server saw it: then the transaction it was in, if any, has failed.
-    pub(crate) sent: bool,
 }
 
 impl Fault {
@@ -48,7 +46,6 @@ impl Fault {
         Self {
             error,
             fate: Fate::Keep,
-            sent: false,
         }
     }
 }
@@ -77,7 +74,6 @@ pub(crate) fn classify(error: sqlx::Error, phase: Phase, has_parameters: bool) -
             error: Error::permanent("a type in the statement cannot be read; select it cast to text")
                 .with_code(Code::Undecodable),
             fate: Fate::Keep,
-            sent: true,
         },
         // Everything else comes from parts of the driver that are not used here.
         _ => lost(Error::permanent("the driver failed"), phase),
@@ -117,7 +113,6 @@ fn lost(error: Error, phase: Phase) -> Fault {
     Fault {
         error: may_have_applied(error, phase),
         fate: Fate::Lost,
-        sent: true,
     }
 }
 
@@ -179,11 +174,7 @@ fn of_server(fault: &PgDatabaseError, phase: Phase, has_parameters: bool) -> Fau
     if fatal {
         lost(error, phase)
     } else {
-        Fault {
-            error,
-            fate,
-            sent: true,
-        }
+        Fault { error, fate }
     }
 }
 

@@ -7,11 +7,7 @@ use cqi_core::{
 };
 use tokio::sync::Mutex;
 
-use crate::{
-    connection::Outcome,
-    error::{Fault, Phase},
-    lease::Lease,
-};
+use crate::{connection::Outcome, error::Phase, lease::Lease};
 
 /// A connection with an open transaction. Dropping the lease rolls it back.
 #[derive(Debug)]
@@ -24,7 +20,8 @@ pub(crate) struct PostgresTransaction {
 #[derive(Debug)]
 struct State {
     lease: Lease,
-    /// A statement failed, so the server takes nothing but a rollback, to a savepoint or of the whole.
+    /// A statement failed, so nothing runs but a rollback, to a savepoint or of the whole. The server would go on after one
+    /// that was refused before it was sent, SQLite does not.
     failed: bool,
 }
 
@@ -54,21 +51,17 @@ impl PostgresTransaction {
     async fn run(&self, method: &'static str, statement: Statement, rows: bool) -> Result<Outcome> {
         let mut state = self.state.lock().await;
         let state = &mut *state;
-        if state.is_lost() {
+        let back = statement.operation().eq_ignore_ascii_case("ROLLBACK");
+        if state.is_lost() || state.failed && !back {
             return Err(lost().with_operation(method));
         }
-        let back = statement.operation().eq_ignore_ascii_case("ROLLBACK");
-        match state.lease.run(method, statement, self.phase, rows).await {
-            Ok(outcome) => {
-                // Back to a savepoint: the transaction goes on from there.
-                state.failed &= !back;
-                Ok(outcome)
-            }
-            Err(Fault { error, sent, .. }) => {
-                state.failed |= sent;
-                Err(error)
-            }
+        let result = state.lease.run(method, statement, self.phase, rows).await;
+        match &result {
+            // Back to a savepoint: the transaction goes on from there.
+            Ok(_) => state.failed &= !back,
+            Err(_) => state.failed = true,
         }
+        result.map_err(|fault| fault.error)
     }
 }
 

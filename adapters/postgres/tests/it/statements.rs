@@ -163,17 +163,21 @@ fn a_failed_transaction_does_not_commit_in_silence() {
             (Kind::Permanent, Some(Code::FailedPrecondition))
         );
         assert!(!error.may_have_applied());
-        // What was refused on our side harmed nothing; what was taken back to a savepoint is mended.
+        // What was refused on our side is a failure too; what was taken back to a savepoint is mended.
         let tx = db.begin(TxOptions::default()).await.unwrap();
-        tx.execute(sql("INSERT INTO t VALUES ($1)").bind("x"))
-            .await
-            .unwrap_err();
+        let does_not_fit = || sql("INSERT INTO t VALUES ($1)").bind("x");
+        assert!(tx.execute(does_not_fit()).await.unwrap_err().is_invalid_input());
+        let error = tx.commit().await.unwrap_err();
+        assert_eq!(error.code(), Some(Code::FailedPrecondition), "{error}");
+        let tx = db.begin(TxOptions::default()).await.unwrap();
         tx.execute(sql("INSERT INTO t VALUES ($1)").bind(2))
             .await
             .unwrap();
         tx.execute(sql("SAVEPOINT s")).await.unwrap();
-        tx.execute(sql("INSERT INTO t VALUES (2)")).await.unwrap_err();
-        tx.execute(sql("ROLLBACK TO SAVEPOINT s")).await.unwrap();
+        for fails in [sql("INSERT INTO t VALUES (2)"), does_not_fit()] {
+            tx.execute(fails).await.unwrap_err();
+            tx.execute(sql("ROLLBACK TO SAVEPOINT s")).await.unwrap();
+        }
         tx.commit().await.unwrap();
         assert_eq!(one::<i64>(&db, "SELECT id FROM t").await, 2);
         // A constraint that is looked at when committing.

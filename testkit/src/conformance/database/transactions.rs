@@ -16,7 +16,7 @@ const DEFAULT: TxOptions = TxOptions {
     read_only: false,
 };
 
-/// What was committed is there, for other handles too.
+/// DB-4: what was committed is there, for other handles too.
 pub async fn a_commit_makes_changes_lasting<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     for isolation in [Isolation::Default, Isolation::Serializable] {
@@ -34,7 +34,7 @@ pub async fn a_commit_makes_changes_lasting<H: DatabaseHarness>(h: &H) -> Outcom
     scene.holds(h, &[1, 2], "after commit").await
 }
 
-/// What was rolled back is gone, inserts, updates and deletes alike.
+/// DB-4: what was rolled back is gone, inserts, updates and deletes alike.
 pub async fn a_rollback_takes_changes_back<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     scene.insert(&*scene.db, 1, 10).await?;
@@ -164,8 +164,8 @@ pub async fn a_failed_statement_in_a_transaction_can_be_rolled_back<H: DatabaseH
     scene.pool_is_clean(h, 100).await
 }
 
-/// After a statement that fails a transaction takes nothing but a rollback: neither another statement nor a commit, which
-/// would leave half of it. Going back to a savepoint is a rollback, too.
+/// After a statement that fails, be it refused before it was sent, a transaction takes nothing but a rollback: neither
+/// another statement nor a commit, which would leave half of it. Going back to a savepoint is a rollback, too.
 pub async fn a_failed_statement_ends_its_transaction<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     let (kind, code) = (Kind::Permanent, Some(Code::FailedPrecondition));
@@ -182,12 +182,32 @@ pub async fn a_failed_statement_ends_its_transaction<H: DatabaseHarness>(h: &H) 
     refused("a commit after it", tx.commit().await, kind, code)?;
     scene.holds(h, &[1], "after a refused commit").await?;
 
+    let too_few = || scene.sql("INSERT INTO {t} (id, n) VALUES ($1, $2)").bind(9_i64);
+    let tx = scene.db.begin(DEFAULT).await?;
+    scene.insert(&*tx, 2, 0).await?;
+    refused(
+        "too few parameters",
+        tx.execute(too_few()).await,
+        Kind::InvalidInput,
+        None,
+    )?;
+    refused("a statement after it", scene.insert(&*tx, 3, 0).await, kind, code)?;
+    refused("a commit after it", tx.commit().await, kind, code)?;
+    scene
+        .holds(h, &[1], "after a commit behind too few parameters")
+        .await?;
+
     let tx = scene.db.begin(DEFAULT).await?;
     scene.insert(&*tx, 2, 0).await?;
     tx.execute(scene.sql("SAVEPOINT s")).await?;
     ensure!(
         scene.insert(&*tx, 1, 0).await.is_err(),
         "the same id was accepted"
+    );
+    tx.execute(scene.sql("ROLLBACK TO SAVEPOINT s")).await?;
+    ensure!(
+        tx.execute(too_few()).await.is_err(),
+        "too few parameters were accepted"
     );
     tx.execute(scene.sql("ROLLBACK TO SAVEPOINT s")).await?;
     scene.insert(&*tx, 3, 0).await?;
