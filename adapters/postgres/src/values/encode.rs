@@ -4,7 +4,7 @@ use cqi_core::{
     Error, Result,
     database::{Decimal, Value},
 };
-use jiff::{Timestamp, civil};
+use jiff::{Timestamp, civil, fmt::temporal::DateTimePrinter};
 use sqlx::{
     Arguments as _, Encode, Postgres,
     encode::IsNull,
@@ -13,6 +13,9 @@ use sqlx::{
 };
 
 use super::{EPOCH, Type, numeric};
+
+/// Six digits of a second, always, so that texts sort as the points in time do, as on SQLite.
+const TIMESTAMP: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
 /// The driver's form of the values.
 pub(crate) fn bind(values: &[Value], types: &[Type]) -> Result<PgArguments> {
@@ -71,8 +74,7 @@ fn write(value: &Value, of: &Type, out: &mut Vec<u8>) -> Option<()> {
         (Type::Oid, value) => out.extend(u32::try_from(integer(value)?).ok()?.to_be_bytes()),
         (Type::Int8, value) => out.extend(integer(value)?.to_be_bytes()),
         (Type::Float8, value) => out.extend(float(value)?.to_be_bytes()),
-        #[allow(clippy::cast_possible_truncation)] // rounded, as the server does with a double for a real
-        (Type::Float4, value) => out.extend((float(value)? as f32).to_be_bytes()),
+        (Type::Float4, value) => out.extend(single(float(value)?)?.to_be_bytes()),
         (Type::Numeric, value) => numeric::write(&decimal(value)?, out)?,
         (Type::Bytes, Value::Bytes(value)) => out.extend_from_slice(value),
         (Type::Uuid, Value::Uuid(value)) => out.extend(value.as_bytes()),
@@ -117,6 +119,14 @@ fn float(value: &Value) -> Option<f64> {
     }
 }
 
+/// Rounded, and refused when nothing is left of it or it became infinite, as the server does with a double for a real.
+fn single(value: f64) -> Option<f32> {
+    #[allow(clippy::cast_possible_truncation)] // that is what is looked at
+    let single = value as f32;
+    let kept = single.is_infinite() == value.is_infinite() && (single == 0.0) == (value == 0.0);
+    kept.then_some(single)
+}
+
 fn decimal(value: &Value) -> Option<Decimal> {
     match value {
         Value::Decimal(value) => Some(value.clone()),
@@ -156,7 +166,7 @@ fn text(value: &Value, out: &mut Vec<u8>) -> Option<()> {
         Value::Float(value) => out.extend(value.to_string().into_bytes()),
         Value::Bool(value) => out.extend(value.to_string().into_bytes()),
         Value::Uuid(value) => out.extend(value.hyphenated().to_string().into_bytes()),
-        Value::Timestamp(value) => out.extend(value.to_string().into_bytes()),
+        Value::Timestamp(value) => out.extend(TIMESTAMP.timestamp_to_string(value).into_bytes()),
         _ => return None,
     }
     Some(())

@@ -50,6 +50,11 @@ fn the_server_says_the_type_of_a_parameter() {
             ("UUID", text(&id.to_string()), Value::Uuid(id)),
             ("TEXT", Value::Uuid(id), text(&id.to_string())),
             (
+                "TEXT",
+                Value::Timestamp(time),
+                text("2026-01-31T09:00:00.123456Z"),
+            ),
+            (
                 "TIMESTAMPTZ",
                 text("2026-01-31T09:00:00.123456Z"),
                 Value::Timestamp(time),
@@ -62,6 +67,8 @@ fn the_server_says_the_type_of_a_parameter() {
             ),
             ("DATE", text("1999-12-31"), text("1999-12-31")),
             ("TIME", text("23:59:59.5"), text("23:59:59.5")),
+            ("REAL", Value::Float(f64::INFINITY), Value::Float(f64::INFINITY)),
+            ("REAL", Value::Float(0.0), Value::Float(0.0)),
             (
                 "JSON",
                 text("{\"a\":1}"),
@@ -114,6 +121,8 @@ fn what_does_not_fit_is_refused_before_it_is_sent() {
             ("INTEGER", Value::Int(1 << 40)),
             ("BIGINT", text("canary")),
             ("BIGINT", Value::Float(1.0)),
+            ("REAL", Value::Float(1e39)),
+            ("REAL", Value::Float(-1e-60)),
             ("BOOLEAN", Value::Int(1)),
             ("UUID", text("canary")),
             ("TIMESTAMPTZ", text("canary")),

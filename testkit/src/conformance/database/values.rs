@@ -86,7 +86,7 @@ pub async fn decimals_round_trip_exactly<H: DatabaseHarness>(h: &H) -> Outcome {
     scene.round_trip(Column::Decimal, decimals?).await
 }
 
-/// Points in time keep their microseconds, before 1970 too.
+/// Points in time keep their microseconds, before 1970 too. In a column of text they sort as time does.
 pub async fn timestamps_round_trip_to_the_microsecond<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let times = [
@@ -95,10 +95,23 @@ pub async fn timestamps_round_trip_to_the_microsecond<H: DatabaseHarness>(h: &H)
         (-1, -1_000),
         (4_102_444_800, 999_999_000),
         (1_700_000_000, 500_000_000),
+        (1_700_000_000, 0),
     ];
     let times: Result<Vec<_>, _> = times.iter().map(|(s, ns)| Timestamp::new(*s, *ns)).collect();
     let times = times.map_err(|error| Failure::new(error.to_string()))?;
-    scene.round_trip(Column::Timestamp, times).await
+    scene.round_trip(Column::Timestamp, times.clone()).await?;
+    scene.round_trip(Column::Text, times.clone()).await?;
+    scene.create("id BIGINT PRIMARY KEY, v TEXT").await?;
+    for (id, time) in (0_i64..).zip(&times) {
+        let insert = scene.sql("INSERT INTO {t} (id, v) VALUES ($1, $2)");
+        scene.db.execute(insert.bind(id).bind(*time)).await?;
+    }
+    let rows = scene.db.query(scene.sql("SELECT v FROM {t} ORDER BY v")).await?;
+    let seen: Result<Vec<Timestamp>, _> = rows.iter().map(|row| row.get("v")).collect();
+    let mut sorted = times;
+    sorted.sort();
+    ensure_eq!(seen?, sorted, "times in a column of text, in its order");
+    Ok(())
 }
 
 /// UUIDs and JSON documents.
