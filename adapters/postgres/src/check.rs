@@ -144,9 +144,11 @@ pub(crate) fn refuse_transaction_control(statement: &str) -> Result<()> {
     let mut words = words(statement);
     let (first, second, third) = (words.next(), words.next(), words.next());
     let to = &["TO"];
+    // Whoever hides words in a comment gets a refusal, not a hole.
+    let hides = statement.contains("--") || statement.contains("/*");
     let refused = is_one_of(first, &["BEGIN", "START", "COMMIT", "END", "ABORT"])
-        || is_one_of(first, &["PREPARE"]) && is_one_of(second, &["TRANSACTION"])
-        || is_one_of(first, &["ROLLBACK"]) && !is_one_of(second, to) && !is_one_of(third, to);
+        || is_one_of(first, &["PREPARE"]) && (is_one_of(second, &["TRANSACTION"]) || hides)
+        || is_one_of(first, &["ROLLBACK"]) && (!is_one_of(second, to) && !is_one_of(third, to) || hides);
     if refused {
         return Err(Error::invalid_input(
             "transactions begin with Database::begin and end with commit or rollback",
@@ -168,6 +170,7 @@ pub(crate) fn changes_session(statement: &str) -> bool {
         "LOAD",
         "DECLARE",
     ];
+    const TEMPORARY: [&str; 2] = ["TEMP", "TEMPORARY"];
     let has = |word: &str| words(statement).any(|one| one.eq_ignore_ascii_case(word));
     let mut words = words(statement);
     match words.next() {
@@ -177,10 +180,18 @@ pub(crate) fn changes_session(statement: &str) -> bool {
         // A table of the session, unless it ends with the transaction (`ON COMMIT DROP`).
         first if is_one_of(first, &["CREATE"]) => {
             let kind = words.find(|word| !is_one_of(Some(word), &["OR", "REPLACE", "GLOBAL", "LOCAL"]));
-            is_one_of(kind, &["TEMP", "TEMPORARY"]) && !has("DROP")
+            is_one_of(kind, &TEMPORARY) && !has("DROP")
         }
-        // The third argument says whether it is for the transaction only.
-        _ => has("set_config") && (has("false") || !has("true")),
+        first => {
+            let makes_table = is_one_of(first, &["SELECT", "WITH"])
+                && words.any(|word| is_one_of(Some(word), &["INTO"]))
+                && is_one_of(
+                    words.find(|word| !is_one_of(Some(word), &["GLOBAL", "LOCAL"])),
+                    &TEMPORARY,
+                );
+            // The third argument says whether it is for the transaction only.
+            makes_table || has("set_config") && (has("false") || !has("true"))
+        }
     }
 }
 
@@ -258,6 +269,9 @@ mod tests {
             ("PREPARE TRANSACTION 'x'", true),
             ("ROLLBACK", true),
             ("ROLLBACK PREPARED 'x'", true),
+            ("ROLLBACK /* TO */", true),
+            ("ROLLBACK -- TO\n", true),
+            ("PREPARE /* x */ TRANSACTION 'x'", true),
             ("ROLLBACK TO cqi", false),
             ("ROLLBACK TRANSACTION TO SAVEPOINT cqi", false),
             ("SAVEPOINT cqi", false),
@@ -274,6 +288,11 @@ mod tests {
             changes_session("create temp table a (b int)") && !changes_session("CREATE TABLE temp (b int)")
         );
         assert!(!changes_session("CREATE TEMP TABLE a (b int) ON COMMIT DROP"));
+        assert!(changes_session("SELECT 1 AS a INTO TEMPORARY b"));
+        assert!(changes_session(
+            "with a as (select 1) select * into temp b from a"
+        ));
+        assert!(!changes_session("INSERT INTO temp SELECT 1") && !changes_session("SELECT temp FROM a"));
         assert!(changes_session("SELECT set_config('a.b', $1, false)"));
         assert!(changes_session("SELECT set_config('a.b', $1, $2)"));
         assert!(!changes_session("SELECT pg_catalog.set_config('a.b', $1, true)"));

@@ -128,9 +128,8 @@ fn begins_trigger(text: &str) -> bool {
 
 /// Refuses what would begin or end a transaction behind the port's back.
 pub(super) fn refuse_transaction_control(operation: &str, text: &str, in_transaction: bool) -> Result<()> {
-    let mut words = text.split_ascii_whitespace().skip(1).take(2);
     let refused = if is_one_of(operation, &["ROLLBACK"]) {
-        !in_transaction || !words.any(|word| word.eq_ignore_ascii_case("TO"))
+        !in_transaction || !goes_to_savepoint(text)
     } else if is_one_of(operation, &["SAVEPOINT", "RELEASE"]) {
         !in_transaction
     } else {
@@ -142,6 +141,15 @@ pub(super) fn refuse_transaction_control(operation: &str, text: &str, in_transac
         ));
     }
     Ok(())
+}
+
+/// Whether a `ROLLBACK` goes back to a savepoint. Whoever hides words in a comment gets a refusal, not a hole.
+fn goes_to_savepoint(text: &str) -> bool {
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+    let statement = text.split(';').next().unwrap_or_default();
+    let mut words = statement.split_ascii_whitespace().skip(1).take(2);
+    let hides = statement.contains("--") || statement.contains("/*");
+    !hides && words.any(|word| word.eq_ignore_ascii_case("TO"))
 }
 
 fn is_one_of(operation: &str, words: &[&str]) -> bool {
@@ -199,6 +207,10 @@ mod tests {
             ("ROLLBACK", "ROLLBACK TO cqi", true, false),
             ("ROLLBACK", "ROLLBACK TRANSACTION TO SAVEPOINT cqi", true, false),
             ("ROLLBACK", "ROLLBACK TO cqi", false, true),
+            ("ROLLBACK", "ROLLBACK /* TO */", true, true),
+            ("ROLLBACK", "ROLLBACK -- TO\n", true, true),
+            ("ROLLBACK", "ROLLBACK; VALUES (to)", true, true),
+            ("ROLLBACK", "ROLLBACK TO s; SELECT 1", true, false),
             ("SAVEPOINT", "SAVEPOINT cqi", true, false),
             ("SAVEPOINT", "SAVEPOINT cqi", false, true),
             ("SELECT", "SELECT 1", false, false),
