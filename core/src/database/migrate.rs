@@ -123,7 +123,10 @@ impl Migrations {
             let text = tokio::fs::read_to_string(&path)
                 .await
                 .map_err(|error| unreadable(error, &path))?;
-            parts.entry(key).or_default()[part] = Some(text);
+            if parts.entry(key).or_default()[part].replace(text).is_some() {
+                let why = "a migration is there twice, with another number of zeros";
+                return Err(Error::invalid_input(why).with_context("file", crate::name::shown(name)));
+            }
         }
         let complete = parts.into_iter().map(|((version, name), [up, down])| match up {
             Some(up) => Ok(Migration {

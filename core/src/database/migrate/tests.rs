@@ -54,6 +54,8 @@ async fn ml_mig_2_a_folder_holds_up_and_down_files() {
         "x_c.up.sql",
         "3_c.sql",
         "000002_other.up.sql",
+        "1_a.up.sql",
+        "01_a.down.sql",
         "4_d.up.sql",
     ] {
         write(bad, "x");
