@@ -64,10 +64,9 @@ impl SqliteOptions {
     /// The path is taken as it stands, without percent decoding; a `?` is refused, as options have fields of their own.
     ///
     /// # Errors
-    /// `InvalidInput` for another scheme, an empty path or a query part.
+    /// `InvalidInput` for another scheme, an empty path or a query part; never with the URL, which may hold a password.
     pub fn from_url(url: &str) -> Result<Self> {
-        let refuse =
-            |why: &'static str| Err(Error::invalid_input(why).with_context("url", crate::name::shown(url)));
+        let refuse = |why: &'static str| Err(Error::invalid_input(why));
         let Some(rest) = url.strip_prefix("sqlite:") else {
             return refuse("the URL of an SQLite database starts with sqlite:");
         };
@@ -152,6 +151,18 @@ mod tests {
         ] {
             let error = SqliteOptions::from_url(bad).unwrap_err();
             assert!(error.is_invalid_input(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn c_11_a_wrong_url_is_not_repeated() {
+        for bad in [
+            "postgres://app:canary@db/positions",
+            "canary",
+            "sqlite://a.db?key=canary",
+        ] {
+            let error = SqliteOptions::from_url(bad).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         }
     }
 
