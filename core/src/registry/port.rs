@@ -129,6 +129,7 @@ pub enum Change {
 /// # Behaviour
 /// - An instance that is not renewed within the registry's time to live is gone.
 /// - `discover` gives every live instance of the name in order of registration; an unknown name gives an empty list.
+/// - A name that nobody can register is `InvalidInput`, for `discover` and `watch` too.
 /// - Every method is cancel-safe.
 /// - Every method after [`Registry::close`] answers `Permanent`/`Closed`; a second `close` is `Ok`.
 #[async_trait]

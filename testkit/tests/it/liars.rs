@@ -108,6 +108,6 @@ liars! {
         CommitsNothing HasNoTransactions ShowsParameters CallsAllTemporary IgnoresReadOnly SerializableMayWrite
         CountsOne EmptyIsNull StaysOpen;
     registry, RegistryLie, Services::quick(|inner| inner), Profile::paused() =>
-        NeverExpires HeartbeatsAnything DropsChanges RepeatsChanges HasNoSnapshot UnknownIsAnError TurnsTheListRound
-        ForgetsMetadata StaysOpen;
+        NeverExpires HeartbeatsAnything DropsChanges RepeatsChanges HasNoSnapshot UnknownIsAnError FindsAnyName
+        TurnsTheListRound ForgetsMetadata StaysOpen;
 }

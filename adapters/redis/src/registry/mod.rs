@@ -28,8 +28,7 @@ type Rows = Vec<Vec<Vec<u8>>>;
 /// A registration lives for the time to live this handle was made with, by the server's clock, and so does a renewal.
 /// The whole registry is in one slot, so a cluster keeps it on one node. A watch hears of changes at once through
 /// publish/subscribe, and within a second without it; one that falls more than 256 changes behind gets the difference.
-/// After its connection broke, a watch reports that at most once a second. `discover` and `watch` refuse a name that
-/// nobody could have registered with `InvalidInput`.
+/// After its connection broke, a watch reports that at most once a second.
 #[derive(Clone)]
 pub struct RedisRegistry(Arc<Shared>);
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use self::watch::MemoryWatch;
 use super::{Change, Instance, Registry, ServiceInfo, Watch};
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, name::check_name};
 
 /// The most instances.
 const MAX_INSTANCES: usize = 10_000;
@@ -127,12 +127,14 @@ impl Registry for MemoryRegistry {
 
     async fn discover(&self, name: &str) -> Result<Vec<Instance>> {
         let mut state = self.0.open()?;
+        check_name(name, "service name")?;
         state.expire(name);
         Ok(state.instances(name))
     }
 
     async fn watch(&self, name: &str) -> Result<Box<dyn Watch>> {
         let mut state = self.0.open()?;
+        check_name(name, "service name")?;
         state.expire(name);
         let changes = state.names.entry(name.to_owned()).or_default();
         let sender = changes

@@ -11,7 +11,7 @@ use crate::{
     unique,
 };
 
-/// Everything an instance says about itself is there for another handle, with the id and time of its registration.
+/// REG-2: everything an instance says about itself is there for another handle, with the id and time of its registration.
 pub async fn a_registered_instance_is_discovered_whole<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let info = scene
@@ -38,7 +38,7 @@ pub async fn a_registered_instance_is_discovered_whole<H: RegistryHarness>(h: &H
     Ok(())
 }
 
-/// Instances are listed in the order they were registered, each with an id of its own.
+/// REG-3, REG-7: instances are listed in the order they were registered, each with an id of its own.
 pub async fn instances_come_in_order_of_registration<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let mut ids = Vec::new();
@@ -70,9 +70,17 @@ pub async fn names_do_not_mix<H: RegistryHarness>(h: &H) -> Outcome {
     Ok(())
 }
 
-/// A name nobody registered is an empty list, not an error.
+/// OP-27: a name nobody registered is an empty list, not an error. One that nobody can register is `InvalidInput`.
 pub async fn an_unknown_name_gives_an_empty_list<H: RegistryHarness>(h: &H) -> Outcome {
-    Scene::new(h).await?.holds(&[], "of an unknown name").await
+    let scene = Scene::new(h).await?;
+    scene.holds(&[], "of an unknown name").await?;
+    for bad in ["", "Bad Name", "a/../b", "a\r\n", &"a".repeat(64)] {
+        let discovered = scene.registry.discover(bad).await;
+        refused(&format!("discover {bad:?}"), discovered, Kind::InvalidInput, None)?;
+        let watched = scene.registry.watch(bad).await;
+        refused(&format!("watch {bad:?}"), watched, Kind::InvalidInput, None)?;
+    }
+    Ok(())
 }
 
 /// Registering the same information again makes another instance.
@@ -85,7 +93,7 @@ pub async fn the_same_information_may_be_registered_twice<H: RegistryHarness>(h:
         .await
 }
 
-/// A deregistered instance is gone at once; deregistering it again is `NotFound`; others stay.
+/// REG-8, OP-27: a deregistered instance is gone at once; deregistering it again is `NotFound`; others stay.
 pub async fn a_deregistered_instance_is_gone<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let (first, second) = (scene.register(1).await?, scene.register(2).await?);
@@ -108,7 +116,7 @@ pub async fn a_deregistered_instance_is_gone<H: RegistryHarness>(h: &H) -> Outco
     scene.holds(&[], "after deregistering both").await
 }
 
-/// What `ServiceInfo::validate` refuses is `InvalidInput` and is not registered.
+/// REG-9, K-09: what `ServiceInfo::validate` refuses is `InvalidInput` and is not registered.
 pub async fn bad_information_is_refused_and_not_registered<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let mut many = scene.info(1);
@@ -139,7 +147,7 @@ pub async fn bad_information_is_refused_and_not_registered<H: RegistryHarness>(h
     scene.holds(&[], "after refused registrations").await
 }
 
-/// Metadata of non-ASCII text, the longest fields, IPv6 addresses and the most entries come back as they went in.
+/// K-07: metadata of non-ASCII text and of SQL or Lua, the longest fields, IPv6 addresses and the most entries come back as they went in.
 pub async fn unusual_information_is_kept<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let mut info = ServiceInfo::new(&scene.name, "v".repeat(255), "[2001:db8::1]", u16::MAX)
