@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::{Cache, SetOptions};
-use crate::{Error, Result, event::Payload, name::shown};
+use crate::{Code, Error, Result, event::Payload, name::shown};
 
 /// Gets and sets messages: protobuf as they are, serde types as [`Json`](crate::event::Json). Every [`Cache`] has it.
 ///
@@ -21,25 +21,29 @@ use crate::{Error, Result, event::Payload, name::shown};
 pub trait CacheExt: Cache {
     /// The value of `key` as a `T`, or `None` when there is none. Cancel-safe.
     ///
-    /// A value that is no `T`, such as one of an older version, is a miss: it is logged and deleted (K-04).
+    /// A value that is no `T`, such as one of an older version, is a miss: it is logged and deleted (K-04). So is what
+    /// somebody else keeps under this key and a cache cannot read.
     ///
     /// # Errors
     /// Those of [`Cache::get`].
     fn get_as<T: Payload>(&self, key: &str) -> impl Future<Output = Result<Option<T>>> + Send {
         async move {
-            let Some(bytes) = self.get(key).await? else {
-                return Ok(None);
-            };
-            match T::decode(&bytes) {
-                Ok(value) => Ok(Some(value)),
-                Err(error) => {
-                    tracing::warn!(key = shown(key), error = %error.chain(), "cache entry deleted: it cannot be decoded");
-                    if let Err(error) = self.delete(key).await {
-                        tracing::warn!(key = shown(key), error = %error.chain(), "deleting the cache entry failed");
-                    }
-                    Ok(None)
+            let unreadable = match self.get(key).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(bytes)) => match T::decode(&bytes) {
+                    Ok(value) => return Ok(Some(value)),
+                    Err(error) => error,
+                },
+                Err(error) if error.is_invalid_input() && error.code() == Some(Code::FailedPrecondition) => {
+                    error
                 }
+                Err(error) => return Err(error),
+            };
+            tracing::warn!(key = shown(key), error = %unreadable.chain(), "cache entry deleted: it cannot be decoded");
+            if let Err(error) = self.delete(key).await {
+                tracing::warn!(key = shown(key), error = %error.chain(), "deleting the cache entry failed");
             }
+            Ok(None)
         }
     }
 
@@ -123,5 +127,18 @@ mod tests {
             assert_eq!(cache.get_as::<Asset>("a").await.unwrap(), None);
             assert_eq!(cache.exists("a").await.unwrap(), fails);
         }
+    }
+
+    #[tokio::test]
+    async fn k_04_what_is_no_value_of_a_cache_is_a_miss_and_is_deleted() {
+        let cache = Faulty::new(MemoryCache::default());
+        cache.set("a", Bytes::new(), FOR_EVER).await.unwrap();
+        let a_list = Error::invalid_input("a list").with_code(Code::FailedPrecondition);
+        cache.fail("get", Some(a_list));
+        assert_eq!(cache.get_as::<Asset>("a").await.unwrap(), None);
+        assert!(!cache.exists("a").await.unwrap());
+        cache.fail("get", None);
+        let refused = cache.get_as::<Asset>("").await;
+        assert!(refused.unwrap_err().is_invalid_input());
     }
 }

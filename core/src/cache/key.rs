@@ -9,7 +9,8 @@ pub const MAX_KEY: usize = 1024;
 
 /// Joins a prefix and parts with `:` (CCH-5): `key("asset", ["BTC"])` is `asset:BTC`.
 ///
-/// A `:` or `%` inside a part is written as `%3A` or `%25`, so that different parts never give the same key.
+/// A `:` or `%` inside a part is written as `%3A` or `%25`, so that different parts never give the same key. A `{` is written
+/// as `%7B`: on Redis Cluster only the prefix can say which keys are kept together, and no user's text (K-03).
 ///
 /// ```
 /// use cqi_core::cache::key;
@@ -27,6 +28,7 @@ pub fn key<P: Display>(prefix: &str, parts: impl IntoIterator<Item = P>) -> Stri
             match c {
                 ':' => key.push_str("%3A"),
                 '%' => key.push_str("%25"),
+                '{' => key.push_str("%7B"),
                 c => key.push(c),
             }
         }
@@ -60,6 +62,12 @@ mod tests {
         assert_eq!(key("asset", ["BTC"]), "asset:BTC");
         assert_eq!(key("asset", [1, 2]), "asset:1:2");
         assert_ne!(key("a", ["%3A"]), key("a", [":"]));
+    }
+
+    #[test]
+    fn k_03_a_part_names_no_slot_of_a_cluster() {
+        assert_eq!(key("a", ["{x}", "}{"]), "a:%7Bx}:}%7B");
+        assert_eq!(key("{a}", ["b"]), "{a}:b", "a prefix may");
     }
 
     #[test]

@@ -80,6 +80,10 @@ pub trait Cache: fmt::Debug + Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// The value of `key`, or `None` when there is none.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a bad key; `InvalidInput`/`FailedPrecondition` when somebody else keeps something there that is no
+    /// value of a cache.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
 
     /// Sets `key`. Returns whether the condition held and the value was set.

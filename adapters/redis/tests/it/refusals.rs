@@ -1,8 +1,13 @@
 //! What a server refuses, and servers that are none of Redis.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use cqi_core::{Code, Error, Kind, cache::Cache, registry::Registry};
+use cqi_core::{
+    Code, Error, Kind,
+    cache::{Cache, CacheExt as _, ReadThrough},
+    event::Json,
+    registry::Registry,
+};
 use cqi_redis::{RedisCache, RedisOptions, RedisRegistry, RedisRegistryOptions};
 use cqi_testkit::eventually;
 use tokio::{
@@ -248,6 +253,21 @@ async fn a_key_of_another_type_is_refused_and_kept() {
     }
     assert_eq!(ask::<i64>(server.address(), &["LLEN", "list"]).await, 1);
     assert!(cache.delete("list").await.unwrap());
+}
+
+#[tokio::test]
+async fn k_04_a_key_of_another_type_costs_typed_reads_one_miss() {
+    let Some(server) = own(&[]) else { return };
+    let cache = cache(&server).await;
+    let _: i64 = ask(server.address(), &["RPUSH", "list", "canary"]).await;
+    assert_eq!(cache.get_as::<Json<i32>>("list").await.unwrap(), None);
+    assert!(!cache.exists("list").await.unwrap());
+    let _: i64 = ask(server.address(), &["RPUSH", "list", "canary"]).await;
+    let read = ReadThrough::new(Arc::new(cache.clone()));
+    let ttl = Duration::from_secs(60);
+    let loaded = read.get_or_load("list", ttl, || async { Ok(Json(7)) }).await;
+    assert_eq!(loaded.unwrap(), Json(7));
+    assert_eq!(cache.get_as("list").await.unwrap(), Some(Json(7)));
 }
 
 #[tokio::test]
