@@ -1,6 +1,6 @@
 //! What a connection to Redis is made from.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use cqi_core::{
     Error, Result,
@@ -90,6 +90,15 @@ impl RedisOptions {
             false => format!("{host}:{port}"),
         });
         nodes.collect::<Vec<_>>().join(",")
+    }
+
+    /// Whether what is sent can be read on the way by others (C-13).
+    pub(crate) fn is_open_to_others(&self) -> bool {
+        let is_here = |host: &str| {
+            host.eq_ignore_ascii_case("localhost")
+                || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        };
+        !self.tls && !self.nodes.iter().all(|(host, _)| is_here(host))
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
@@ -193,6 +202,7 @@ impl TryFrom<&RegistryConfig> for RedisRegistryOptions {
 mod tests {
     use super::*;
 
+    /// ML-CACHE-3: where the server is, the login, the database and the times.
     #[test]
     fn cch_4_the_url_goes_before_the_fields_and_the_fields_fill_it() {
         let config = CacheConfig {
@@ -233,6 +243,36 @@ mod tests {
         assert_eq!(
             (options.ttl, options.redis.password.expose()),
             (config.ttl, "canary")
+        );
+    }
+
+    #[test]
+    fn c_13_only_loopback_and_tls_are_safe_from_others() {
+        for (url, open) in [
+            ("redis://localhost", false),
+            ("redis://127.0.0.7", false),
+            ("redis://[::1]", false),
+            ("rediss://cache.example", false),
+            ("redis://cache.example", true),
+            ("redis://10.0.0.1", true),
+            ("redis://localhost,cache.example", true),
+        ] {
+            let options = RedisOptions::from_url(url).unwrap();
+            assert_eq!(options.is_open_to_others(), open, "{url}");
+        }
+    }
+
+    #[test]
+    fn reg_5_a_registration_lives_for_30_s_by_default() {
+        let default = RedisRegistryOptions::default();
+        assert_eq!(default.ttl, Duration::from_secs(30));
+        let configured = RegistryConfig {
+            url: "redis://localhost".into(),
+            ..RegistryConfig::default()
+        };
+        assert_eq!(
+            RedisRegistryOptions::try_from(&configured).unwrap().ttl,
+            default.ttl
         );
     }
 

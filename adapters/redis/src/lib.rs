@@ -18,8 +18,8 @@
 //! `Temporary`/`Unavailable`. Nothing is repeated here: that is the policy's business.
 //!
 //! # URLs
-//! `redis://user:password@host:6379/0`, `rediss://` for TLS. Several hosts (`redis://a:6379,b:6379`) or `?cluster=true`
-//! mean a cluster, which has no database but 0.
+//! `redis://user:password@host:6379/0`, `rediss://` for TLS; plain text that leaves this machine is warned of. Several
+//! hosts (`redis://a:6379,b:6379`) or `?cluster=true` mean a cluster, which has no database but 0.
 
 mod cache;
 mod config;

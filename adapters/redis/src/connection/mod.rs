@@ -51,6 +51,14 @@ impl Connection {
         let bell = channel.map(|channel| Bell::new(channel, MAX_BEHIND));
         let pushes = bell.as_ref().map(|bell| &bell.pushes);
         let wire = dial(&options, pushes, options.connection_timeout).await?;
+        if options.is_open_to_others() {
+            let server = options.server();
+            tracing::warn!(
+                server,
+                owner,
+                "the connection to Redis is not encrypted; rediss:// encrypts it"
+            );
+        }
         let shared = Arc::new(Shared {
             server: options.server(),
             owner,

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use cqi_core::{Kind, cache::Cache};
 use cqi_redis::{RedisCache, RedisOptions};
-use cqi_testkit::fixture;
+use cqi_testkit::{fixture, recorder::Recorder};
 
 use crate::kit::{FOR_EVER, options, own};
 
@@ -60,4 +60,28 @@ async fn c_13_tls_works_with_a_trusted_certificate_and_only_then() {
     };
     let error = RedisCache::connect(plain).await.unwrap_err();
     assert!(!error.is_invalid_input() && !error.is_unauthorized(), "{error}");
+}
+
+/// Plain text to another machine works, as some networks are safe by themselves, and is warned of.
+#[tokio::test]
+async fn c_13_plain_text_that_leaves_this_machine_is_warned_of() {
+    let Some(server) = own(&[]) else { return };
+    // The way to this machine that does not look like it.
+    let abroad = RedisOptions {
+        nodes: vec![("0.0.0.0".to_owned(), server.address().port())],
+        password: "".into(),
+        ..options(server.address())
+    };
+    for (options, warned) in [(options(server.address()), false), (abroad, true)] {
+        let recorder = Recorder::default();
+        let installed = recorder.install();
+        RedisCache::connect(options).await.unwrap().ping().await.unwrap();
+        drop(installed);
+        assert_eq!(
+            recorder.contains("not encrypted"),
+            warned,
+            "{:?}",
+            recorder.logs()
+        );
+    }
 }
