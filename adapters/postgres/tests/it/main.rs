@@ -5,6 +5,7 @@
 mod cancellation;
 mod conformance;
 mod encryption;
+mod environment;
 mod faults;
 mod hurry;
 mod limits;

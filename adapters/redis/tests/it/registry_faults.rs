@@ -275,6 +275,40 @@ async fn f_cache_05_on_a_full_server_what_is_registered_stays_and_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reg_10_closing_ends_heartbeats_watches_and_the_connection() {
+    let Some(server) = own(&[]) else { return };
+    let name = unique("service");
+    let port: Arc<dyn Registry> = Arc::new(registry(server.address(), TTL).await);
+    let options = KeepAliveOptions {
+        interval: TTL / 4,
+        ttl: TTL,
+    };
+    let service = KeepAlive::new(Arc::clone(&port), info(&name, 1), options).unwrap();
+    let mut instance = service.instance();
+    let (lifecycle, _ready) = Lifecycle::new(CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Box::new(service).run(lifecycle));
+    instance.wait_for(Option::is_some).await.unwrap();
+    let mut watch = port.watch(&name).await.unwrap();
+    next(&mut watch).await.unwrap();
+
+    port.close().await.unwrap();
+    assert!(watch.next().await.is_none());
+    let ended = timeout(SECOND * 10, tasks.join_next()).await.expect("an end");
+    let error = ended.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(Code::Closed));
+    eventually("only our own connection is left", SECOND * 5, async || {
+        let list: String = ask(server.address(), &["CLIENT", "LIST"]).await;
+        match list.lines().count() {
+            1 => Ok(()),
+            _ => Err(list),
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reg_8_nothing_is_left_of_what_is_gone() {
     let Some(server) = own(&[]) else { return };
     let registry = registry(server.address(), SECOND / 2).await;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::database::{Dialect, SqliteDatabase, SqliteOptions};
+use crate::database::{Dialect, SqliteDatabase, SqliteOptions, testing::Warnings};
 
 async fn memory() -> Arc<dyn Database> {
     let db = SqliteDatabase::in_memory().await.unwrap();
@@ -147,9 +147,16 @@ impl Transaction for Stuck {
 }
 
 #[tokio::test]
-async fn ml_db_3_the_closures_error_wins_over_a_failed_rollback() {
+async fn ml_db_3_the_closures_error_wins_over_a_failed_rollback_and_both_are_logged() {
+    let warnings = Warnings::default();
+    let _guard = tracing::subscriber::set_default(warnings.clone());
     let failing = Stuck.with_transaction(|_| Box::pin(async { Err::<(), _>(Error::invalid_input("mine")) }));
     assert_eq!(failing.await.unwrap_err().message(), "mine");
+    let logged = warnings.text();
+    assert!(
+        logged.contains("error=\"mine\"") && logged.contains("rollback_error=rollback cut off"),
+        "{logged}"
+    );
 }
 
 #[tokio::test]

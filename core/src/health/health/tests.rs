@@ -11,6 +11,7 @@ use tokio::{
 
 use tracing::{
     Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
 
@@ -68,6 +69,7 @@ fn texts(report: &Report) -> BTreeMap<&str, String> {
         .collect()
 }
 
+/// ML-HLT-3: readiness is that of its checks.
 #[tokio::test(start_paused = true)]
 async fn hlt_3_5_7_ready_is_healthy_when_all_checks_pass_and_names_the_culprit() {
     let cache = Probe::default();
@@ -205,6 +207,7 @@ async fn ml_hlt_6_a_probe_that_began_before_the_shutdown_says_so_too() {
     assert_eq!(texts(&asked.await)["service"], "error: shutting down");
 }
 
+/// ML-HLT-3: liveness is that of the process.
 #[tokio::test(start_paused = true)]
 async fn hlt_4_liveness_runs_no_check() {
     let (health, probe) = (Health::new(), Probe::default());
@@ -217,6 +220,7 @@ async fn hlt_4_liveness_runs_no_check() {
     assert_eq!(probe.runs(), 0);
 }
 
+/// ML-HLT-5: any async function is a check, of the probes it is registered for.
 #[tokio::test(start_paused = true)]
 async fn ml_hlt_4_startup_latches_once_passed() {
     let (health, slow, other) = (Health::new(), Probe::default(), Probe::default());
@@ -281,6 +285,7 @@ async fn an_optional_check_shows_but_does_not_count() {
     assert_eq!(texts(&report)["a"], "error: connection refused");
 }
 
+/// HLT-2: checkers are registered under names.
 #[tokio::test(start_paused = true)]
 async fn ml_hlt_1_names_are_checked_and_checks_can_be_removed() {
     let health = Health::new();
@@ -306,9 +311,9 @@ async fn ml_hlt_1_names_are_checked_and_checks_can_be_removed() {
     assert!(health.ready().await.checks.is_empty());
 }
 
-/// Collects the levels of what this folder logs.
+/// Collects what this folder logs: the level and the fields.
 #[derive(Debug, Default, Clone)]
-struct Logged(Arc<Mutex<Vec<Level>>>);
+struct Logged(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Subscriber for Logged {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -324,7 +329,15 @@ impl Subscriber for Logged {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        self.0.lock().unwrap().push(*event.metadata().level());
+        struct Line(String);
+        impl Visit for Line {
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push((*event.metadata().level(), line.0));
     }
 
     fn enter(&self, _: &Id) {}
@@ -347,7 +360,12 @@ async fn hlt_8_a_failing_check_is_logged_when_it_begins_and_ends_to_fail() {
         }
         advance(SECOND).await;
     }
-    assert_eq!(*logged.0.lock().unwrap(), [Level::WARN, Level::INFO]);
+    let lines = logged.0.lock().unwrap();
+    let levels: Vec<_> = lines.iter().map(|(level, _)| *level).collect();
+    assert_eq!(levels, [Level::WARN, Level::INFO]);
+    for part in ["check=\"a\"", "error=connection refused", "required=true"] {
+        assert!(lines[0].1.contains(part), "{lines:?}");
+    }
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Deadlines, cancellation, an exhausted pool, closing.
 
-use std::sync::Mutex;
-
 use futures::FutureExt as _;
 
 use super::*;
+use crate::database::testing::Warnings;
 
+/// S-06: so is a statement that a user's text made endless.
 #[tokio::test]
 async fn db_3_the_statement_timeout_interrupts_and_the_connection_serves_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -239,40 +239,6 @@ async fn db_9_close_is_bounded() {
     assert_eq!(db.ping().await.unwrap_err().code(), Some(Code::Closed));
 }
 
-/// Keeps the warnings' fields as text.
-#[derive(Debug, Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Line(String);
-        impl tracing::field::Visit for Line {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0.push_str(&format!("{field}={value:?} "));
-            }
-        }
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[tokio::test]
 async fn db_10_slow_statements_are_logged_without_their_parameters() {
     let warnings = Warnings::default();
@@ -283,14 +249,14 @@ async fn db_10_slow_statements_are_logged_without_their_parameters() {
     };
     let select = || sql("SELECT $1 AS owned".to_owned()).bind("canary");
     memory().await.query(select()).await.unwrap();
-    assert!(warnings.0.lock().unwrap().is_empty());
+    assert_eq!(warnings.text(), "");
     SqliteDatabase::open(slow)
         .await
         .unwrap()
         .query(select())
         .await
         .unwrap();
-    let lines = warnings.0.lock().unwrap().join("\n");
+    let lines = warnings.text();
     for part in [
         "slow statement",
         "operation=\"SELECT\"",
