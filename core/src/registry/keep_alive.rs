@@ -290,6 +290,7 @@ mod tests {
         running.end().await.unwrap();
     }
 
+    /// REG-10: closing the registry ends the heartbeats.
     #[tokio::test(start_paused = true)]
     async fn a_refusal_at_the_start_and_a_closed_registry_end_it() {
         let refused = Error::unauthorized("no");

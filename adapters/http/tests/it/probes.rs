@@ -35,6 +35,7 @@ fn health() -> (Health, Arc<AtomicBool>) {
 const WELL: (u16, &str) = (200, r#"{"status":"healthy"}"#);
 const UNWELL: (u16, &str) = (503, r#"{"status":"unhealthy"}"#);
 
+/// HLT-11: what orchestrators and load balancers ask.
 #[tokio::test]
 async fn hlt_4_5_h_23_public_probes_tell_up_or_down_and_no_more() {
     let (health, well) = health();

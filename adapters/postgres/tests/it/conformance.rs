@@ -64,7 +64,7 @@ mod database {
     cqi_testkit::database_suite!(Postgres::default());
 }
 
-/// A server of its own for each test, which is stopped and started.
+/// DB-8: a server of its own for each test, which is stopped and started.
 struct Health(Option<(Server, PostgresOptions)>);
 
 impl Default for Health {

@@ -60,7 +60,7 @@ fn f_db_06_an_exhausted_pool_says_so_and_loses_no_place() {
     });
 }
 
-/// The server's own limits: each says what it is, and none costs more than its statement or transaction.
+/// DB-3, S-06: the server's own limits; each says what it is, and none costs more than its statement or transaction.
 #[test]
 fn limits_of_the_server_are_told_apart() {
     let Some(options) = shared() else { return };
@@ -160,7 +160,7 @@ fn db_9_close_waits_for_running_statements() {
     });
 }
 
-/// The least number of connections is kept, the rest is closed when idle, all are replaced in time.
+/// DB-2: the least number of connections is kept, the rest is closed when idle, all are replaced in time.
 #[test]
 fn ml_db_2_the_pool_keeps_its_limits() {
     let Some(options) = shared() else { return };

@@ -1,4 +1,4 @@
-//! What is wrong with the configuration is said at once, in one line, without the password.
+//! DB-2, ML-DB-5: what is wrong with the configuration is said at once, in one line, without the password.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The checker suite, on the checkers of both ports.
+//! CCH-10: the checker suite, on the checkers of both ports.
 
 use std::sync::Arc;
 

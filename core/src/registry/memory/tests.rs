@@ -166,6 +166,7 @@ async fn a_watcher_far_behind_gets_the_difference() {
     assert_eq!(next(&mut watch).await, Change::Down(new.id));
 }
 
+/// REG-4: a map that many may use at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn reg_13_concurrent_use_loses_nothing() {
     let registry = MemoryRegistry::default();

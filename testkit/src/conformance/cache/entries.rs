@@ -11,7 +11,7 @@ use crate::{
     unique,
 };
 
-/// A key that was never set reads as `None`, does not exist, and deletes as `false`.
+/// CCH-7, ML-CACHE-6: a key that was never set reads as `None`, does not exist, and deletes as `false`.
 pub async fn a_miss_is_none_and_no_error<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     scene.holds(None, "of nothing").await?;
@@ -22,7 +22,7 @@ pub async fn a_miss_is_none_and_no_error<H: CacheHarness>(h: &H) -> Outcome {
     scene.holds(None, "after deleting nothing").await
 }
 
-/// What was set is read, the empty value too.
+/// CCH-1, ML-CACHE-1: what was set is read, the empty value too.
 pub async fn what_was_set_is_read<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     for value in ["value", ""] {
@@ -45,7 +45,7 @@ pub async fn a_set_overwrites<H: CacheHarness>(h: &H) -> Outcome {
     Ok(())
 }
 
-/// `delete` removes the entry and says whether there was one.
+/// CCH-1, ML-CACHE-1: `delete` removes the entry and says whether there was one.
 pub async fn a_delete_tells_whether_something_was_there<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     for _ in 0..2 {

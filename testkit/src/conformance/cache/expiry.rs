@@ -11,7 +11,7 @@ use super::{
 };
 use crate::conformance::{Outcome, ensure, ensure_eq};
 
-/// An entry is there before its time to live is over and gone after it.
+/// CCH-9: an entry is there before its time to live is over and gone after it.
 pub async fn an_entry_lives_as_long_as_it_was_told<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     // Caches with whole seconds may end a second one part early.

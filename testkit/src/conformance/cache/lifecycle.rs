@@ -19,7 +19,7 @@ pub async fn a_working_cache_answers_a_ping<H: CacheHarness>(h: &H) -> Outcome {
     }
 }
 
-/// A second close is `Ok`; every other call is then `Permanent`/`Closed`.
+/// CCH-14: a second close is `Ok`; every other call is then `Permanent`/`Closed`.
 pub async fn close_is_idempotent_and_final<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     scene.set("value", FOR_EVER).await?;

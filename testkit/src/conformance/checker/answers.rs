@@ -23,7 +23,7 @@ pub async fn a_checker_has_a_proper_name<H: CheckerHarness>(h: &H) -> Outcome {
     Ok(())
 }
 
-/// While the dependency works, every check is `Ok`.
+/// HLT-1, HLT-10: while the dependency works, every check is `Ok`.
 pub async fn a_working_dependency_is_up<H: CheckerHarness>(h: &H) -> Outcome {
     let checker = h.connect().await?;
     for _ in 0..10 {
@@ -63,7 +63,7 @@ pub async fn up_down_and_up_again_are_all_reported<H: CheckerHarness>(h: &H) -> 
     up().await
 }
 
-/// While the dependency is down, a check ends by itself within the limit, with an error that says why on one line.
+/// HLT-10: while the dependency is down, a check ends by itself within the limit, with an error that says why on one line.
 pub async fn a_failed_check_answers_in_time_and_says_why<H: CheckerHarness>(h: &H) -> Outcome {
     let checker = h.connect().await?;
     h.take_down().await?;

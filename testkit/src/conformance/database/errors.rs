@@ -136,7 +136,7 @@ pub async fn a_wrong_number_of_parameters_is_refused<H: DatabaseHarness>(h: &H) 
     Ok(())
 }
 
-/// No error, in `Display`, `Debug` or its chain of causes, shows the value of a parameter.
+/// S-09: no error, in `Display`, `Debug` or its chain of causes, shows the value of a parameter.
 pub async fn no_error_shows_a_parameter<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     scene

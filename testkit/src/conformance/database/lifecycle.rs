@@ -23,7 +23,7 @@ pub async fn a_working_database_answers_a_ping<H: DatabaseHarness>(h: &H) -> Out
     }
 }
 
-/// With every connection in use, one more `begin` is `Temporary`/`Exhausted` within the limit; once one is free, it works.
+/// ML-DB-6: with every connection in use, one more `begin` is `Temporary`/`Exhausted` within the limit; once one is free, it works.
 pub async fn an_exhausted_pool_says_so_in_time<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let reading = TxOptions {
@@ -73,7 +73,7 @@ pub async fn many_borrowers_share_few_connections<H: DatabaseHarness>(h: &H) -> 
     Ok(())
 }
 
-/// `close` waits for a statement that runs, and for its answer.
+/// DB-9: `close` waits for a statement that runs, and for its answer.
 pub async fn close_waits_for_running_statements<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     let count = i64::try_from(scene.profile.count(100_000, 50_000)).unwrap_or(50_000);

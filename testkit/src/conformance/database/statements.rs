@@ -5,7 +5,7 @@ use cqi_core::database::sql;
 use super::{DatabaseHarness, kit::Scene};
 use crate::conformance::{Outcome, ensure, ensure_eq};
 
-/// `execute` gives the number of rows it inserted, updated or deleted; a statement that changes none gives 0.
+/// DB-1, ML-DB-1: `execute` gives the number of rows it inserted, updated or deleted; a statement that changes none gives 0.
 pub async fn execute_counts_the_rows_it_changed<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     for id in 0..5 {
@@ -36,7 +36,7 @@ pub async fn execute_counts_the_rows_it_changed<H: DatabaseHarness>(h: &H) -> Ou
     Ok(())
 }
 
-/// `query` gives every row, in the order asked for; no rows are an empty list.
+/// DB-1, ML-DB-1: `query` gives every row, in the order asked for; no rows are an empty list.
 pub async fn query_gives_all_rows_in_order<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     ensure_eq!(scene.ids(&*scene.db).await?, [0_i64; 0], "ids of an empty table");
@@ -111,7 +111,7 @@ pub async fn parameters_go_by_number<H: DatabaseHarness>(h: &H) -> Outcome {
     Ok(())
 }
 
-/// Whatever a value holds, it stays a value.
+/// S-01: whatever a value holds, it stays a value.
 pub async fn parameters_never_become_sql<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     scene.create("v TEXT").await?;

@@ -10,7 +10,7 @@ use crate::{
     eventually,
 };
 
-/// An instance without heartbeats is there for most of its time to live and gone after it.
+/// REG-5: an instance without heartbeats is there for most of its time to live and gone after it.
 pub async fn an_instance_that_is_not_renewed_is_gone<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let start = Instant::now();
