@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cqi_core::{
-    Error, Result,
+    Result,
     database::{Row, Value},
 };
 use futures::TryStreamExt as _;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Fate, Fault, Phase, classify, pooler, read_only},
-    statement::{Prepared, Traits, trusted},
+    statement::{Prepared, Traits, one_statement, trusted},
 };
 
 /// The most prepared statements of a connection; then all are forgotten.
@@ -176,8 +176,9 @@ impl Connection {
                 let traits = Traits::of(text).map_err(Fault::ours)?;
                 let text = trusted(text);
                 self.retired |= traits.changes_session;
-                if traits.several && values.is_empty() {
-                    return self.run_several(text, traits, phase, rows).await;
+                if traits.several {
+                    one_statement(rows, values).map_err(Fault::ours)?;
+                    return self.run_several(text, traits, phase).await;
                 }
                 self.prepare(text, traits, phase).await?
             }
@@ -267,17 +268,7 @@ impl Connection {
     }
 
     /// Several statements go as one text, without parameters; outside of a transaction they are one.
-    async fn run_several(
-        &mut self,
-        text: SqlStr,
-        traits: Traits,
-        phase: Phase,
-        rows: bool,
-    ) -> Result<Outcome, Fault> {
-        if rows {
-            let why = "a query is one statement; execute takes several";
-            return Err(Fault::ours(Error::invalid_input(why)));
-        }
+    async fn run_several(&mut self, text: SqlStr, traits: Traits, phase: Phase) -> Result<Outcome, Fault> {
         let done = self.raw.execute(sqlx::raw_sql(text)).await;
         let done = done.map_err(|error| classify(error, phase, false))?;
         self.schema_changed = true;

@@ -52,6 +52,18 @@ impl Traits {
     }
 }
 
+/// What several statements cannot be.
+pub(crate) fn one_statement(rows: bool, values: &[Value]) -> Result<()> {
+    let why = if rows {
+        "a query is one statement; execute takes several"
+    } else if !values.is_empty() {
+        "values are for one statement; execute takes several without"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid_input(why))
+}
+
 /// A prepared statement.
 #[derive(Debug)]
 pub(crate) struct Prepared {

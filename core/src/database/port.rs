@@ -43,6 +43,8 @@ pub struct TxOptions {
 /// Runs statements. Repositories take `&dyn Executor` and so work in and out of a transaction.
 ///
 /// # Behaviour
+/// - `execute` takes several statements in one text, without values. Outside of a transaction they are one: all take effect
+///   or none. A query of several, or values for several, are `InvalidInput`.
 /// - A failed statement names its operation and code, never a parameter's value.
 /// - A unique violation is `Permanent`/`AlreadyExists`, a serialization failure or deadlock `Temporary`/`Conflict`, any
 ///   other broken constraint `InvalidInput`/`FailedPrecondition`, bad SQL `Permanent`, no free connection in time

@@ -238,7 +238,7 @@ fn several_statements_go_in_one_text_and_leave_no_transaction() {
             db.execute(sql("SELECT $1; SELECT 2").bind(1))
                 .await
                 .unwrap_err()
-                .is_permanent()
+                .is_invalid_input()
         );
         pool_is_clean(&db, 1).await;
     });

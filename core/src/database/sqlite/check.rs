@@ -67,6 +67,12 @@ pub(super) fn scan(text: &str) -> Result<Scan> {
     Ok(Scan { parameters, later })
 }
 
+/// Whether a text holds more than one statement. Most are told apart by a look for `;`.
+pub(super) fn is_several(text: &str) -> bool {
+    let end = |c: char| c.is_whitespace() || c == ';';
+    text.trim_end_matches(end).contains(';') && scan(text).is_ok_and(|scan| !scan.later.is_empty())
+}
+
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
@@ -86,7 +92,7 @@ pub(super) fn changes_rows(operation: &str, text: &str) -> bool {
                 .any(|word| is_one_of(word, &WRITES)))
 }
 
-/// Whether a statement needs the write lock; of several the first one decides.
+/// Whether a statement needs the write lock.
 pub(super) fn writes(operation: &str, text: &str) -> bool {
     !is_one_of(operation, &["SELECT", "VALUES", "EXPLAIN", "PRAGMA", "WITH"]) || changes_rows(operation, text)
 }

@@ -92,11 +92,20 @@ impl Text {
 
 impl Checked {
     /// Checks text and values against each other.
-    pub(super) fn new(statement: Statement, in_transaction: bool) -> Result<Self> {
+    pub(super) fn new(statement: Statement, in_transaction: bool, rows: bool) -> Result<Self> {
         check::refuse_transaction_control(statement.operation(), statement.text(), in_transaction)?;
         let scan = check::scan(statement.text())?;
         check::refuse_later_transaction_control(statement.text(), &scan.later, in_transaction)?;
         let (text, values) = statement.into_parts();
+        let several = !scan.later.is_empty();
+        if several && rows {
+            let why = "a query is one statement; execute takes several";
+            return Err(Error::invalid_input(why));
+        }
+        if several && !values.is_empty() {
+            let why = "values are for one statement; execute takes several without";
+            return Err(Error::invalid_input(why));
+        }
         if scan.parameters != values.len() {
             return Err(Error::invalid_input(format!(
                 "the statement has {} parameters, {} values were bound",
@@ -112,7 +121,7 @@ impl Checked {
             text,
             parameters: values.len(),
             arguments: values::bind(values)?,
-            several: !scan.later.is_empty(),
+            several,
         })
     }
 

@@ -39,7 +39,7 @@ use crate::Result;
 ///
 /// # Statements
 /// Parameters are `$1` to `$n`; their number must be that of the bound values. A text may hold several statements, as
-/// migrations do; the number of changed rows is then no more than a hint. After tables were changed by another process,
+/// migrations do, which outside of a transaction run in one; the number of changed rows is then no more than a hint. After tables were changed by another process,
 /// a `SELECT *` can fail once per connection with `Temporary`/`Unavailable`; name the columns to avoid that.
 /// # Tests
 /// Statements run on a thread of their own, for which tokio's paused clock does not wait: it would jump to the statement
@@ -77,13 +77,21 @@ impl SqliteDatabase {
         statement: Statement,
         rows: bool,
     ) -> Result<connection::Outcome> {
-        let writes = check::writes(statement.operation(), statement.text());
+        let several = check::is_several(statement.text());
+        let writes = several || check::writes(statement.operation(), statement.text());
         let mut lease = self
             .pool
             .acquire(writes)
             .await
             .map_err(|error| error.with_operation(method))?;
-        lease.run(method, statement, false, rows).await
+        if !several {
+            return lease.run(method, statement, false, rows).await;
+        }
+        // All of them or none, as on PostgreSQL. Dropped, it is rolled back.
+        let transaction = SqliteTransaction::begin(lease, TxOptions::default()).await?;
+        let outcome = transaction.run(method, statement, rows).await?;
+        Box::new(transaction).commit().await?;
+        Ok(outcome)
     }
 }
 

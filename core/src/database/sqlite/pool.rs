@@ -243,7 +243,7 @@ impl Lease {
             self.pool.options.statement_timeout,
             self.pool.options.slow_threshold,
         );
-        let result = match Checked::new(statement, in_transaction) {
+        let result = match Checked::new(statement, in_transaction, rows) {
             Err(error) => Err(error),
             Ok(checked) => {
                 let (text, connection) = (checked.text(), self.connection()?);

@@ -53,7 +53,12 @@ impl SqliteTransaction {
         })
     }
 
-    async fn run(&self, method: &'static str, statement: Statement, rows: bool) -> Result<Outcome> {
+    pub(super) async fn run(
+        &self,
+        method: &'static str,
+        statement: Statement,
+        rows: bool,
+    ) -> Result<Outcome> {
         let mut state = self.state.lock().await;
         let state = &mut *state;
         let back = statement.operation().eq_ignore_ascii_case("ROLLBACK");

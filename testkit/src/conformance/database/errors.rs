@@ -9,7 +9,7 @@ use super::{DatabaseHarness, kit::Scene};
 use crate::conformance::{Failure, Outcome, ensure, ensure_eq, failure::keeps_secrets, refused};
 
 /// A second row of the same primary key, or the same value in a unique column, is `Permanent`/`AlreadyExists` and changes
-/// nothing.
+/// nothing, no other statement of the text included.
 pub async fn a_unique_violation_is_already_exists<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     scene.create("id BIGINT PRIMARY KEY, v TEXT UNIQUE").await?;
@@ -37,6 +37,9 @@ pub async fn a_unique_violation_is_already_exists<H: DatabaseHarness>(h: &H) -> 
     let update = scene.sql("INSERT INTO {t} (id, v) VALUES ($1, $2), ($3, $4)");
     let several = update.bind(3_i64).bind("three").bind(1_i64).bind("one");
     refused("one of two rows", scene.db.execute(several).await, kind, code)?;
+    let texts =
+        scene.sql("INSERT INTO {t} (id, v) VALUES (3, 'three'); INSERT INTO {t} (id, v) VALUES (1, 'one')");
+    refused("one of two statements", scene.db.execute(texts).await, kind, code)?;
     ensure_eq!(scene.ids(&*scene.db).await?, [1], "ids after refused inserts");
     Ok(())
 }
@@ -107,7 +110,8 @@ pub async fn bad_sql_is_permanent<H: DatabaseHarness>(h: &H) -> Outcome {
     Ok(())
 }
 
-/// Too few and too many values for the parameters are an error that repeating does not mend, and nothing is run.
+/// Too few and too many values for the parameters are an error that repeating does not mend, and nothing is run. Values for
+/// several statements are `InvalidInput`, and so is a query of several.
 pub async fn a_wrong_number_of_parameters_is_refused<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     let insert = || scene.sql("INSERT INTO {t} (id, n) VALUES ($1, $2)");
@@ -128,6 +132,13 @@ pub async fn a_wrong_number_of_parameters_is_refused<H: DatabaseHarness>(h: &H) 
             }
         }
     }
+    let several =
+        || scene.sql("INSERT INTO {t} (id, n) VALUES (1, 1); INSERT INTO {t} (id, n) VALUES (2, $1)");
+    let answer = scene.db.execute(several().bind(1_i64)).await;
+    refused("values for several statements", answer, Kind::InvalidInput, None)?;
+    let queries = scene.sql("INSERT INTO {t} (id, n) VALUES (1, 1); SELECT id FROM {t}");
+    let answer = scene.db.query(queries).await;
+    refused("a query of several statements", answer, Kind::InvalidInput, None)?;
     ensure_eq!(
         scene.ids(&*scene.db).await?,
         [0_i64; 0],
