@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cqi_core::{Error, Result, database::Statement};
+use cqi_core::{
+    Error, Result,
+    database::{Statement, outline},
+};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout},
@@ -115,7 +118,7 @@ impl Lease {
             let elapsed_ms = elapsed.as_secs_f64() * 1e3;
             tracing::warn!(
                 operation,
-                statement = &*text,
+                statement = outline(&text),
                 elapsed_ms,
                 failed = result.is_err(),
                 "slow statement"

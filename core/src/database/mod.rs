@@ -40,6 +40,7 @@ pub use self::{
     ext::{DatabaseExt, ExecutorExt},
     guarded::GuardedDatabase,
     migrate::{Migration, MigrationStatus, Migrations},
+    outline::outline,
     port::{Database, Dialect, Executor, Isolation, Transaction, TxOptions},
     row::{FromValue, Row},
     statement::{Statement, sql},

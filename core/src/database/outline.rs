@@ -1,4 +1,4 @@
-//! SQL without values, for spans.
+//! SQL without values, for spans and logs.
 
 /// The longest outline, in bytes.
 const MAX: usize = 2048;
@@ -6,7 +6,12 @@ const MAX: usize = 2048;
 /// The text of a statement as it may be shown: literals become `?`, comments go, white space becomes one blank, and what
 /// is over 2 KiB is cut. Parameters (`$1`) and names stay; a name in double quotes is taken for a name, even where SQLite
 /// would take it for a text.
-pub(super) fn outline(sql: &str) -> String {
+///
+/// ```
+/// use cqi_core::database::outline;
+/// assert_eq!(outline("SELECT id  FROM asset WHERE name = 'Bitcoin' AND n > $1"), "SELECT id FROM asset WHERE name = ? AND n > $1");
+/// ```
+pub fn outline(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len().min(MAX));
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {

@@ -202,13 +202,13 @@ fn db_10_slow_statements_are_logged_without_values() {
             })
             .await;
             one::<bool>(&db, "SELECT 'quick' = 'quick'").await;
-            let slow = sql("SELECT pg_sleep(2), CAST($1 AS TEXT)").bind("canary");
+            let slow = sql("SELECT pg_sleep(2), CAST($1 AS TEXT), 'canary'").bind("canary");
             db.query(slow).await.unwrap();
         });
     });
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert!(
-        log.contains("slow statement") && log.contains("pg_sleep(2)") && log.contains("SELECT"),
+        log.contains("slow statement") && log.contains("pg_sleep(?)") && log.contains("SELECT"),
         "{log}"
     );
     assert!(

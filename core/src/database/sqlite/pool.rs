@@ -22,7 +22,10 @@ use super::{
     connection::{Checked, Connection, Outcome},
     error::{classify, explain_open},
 };
-use crate::{Code, Error, Result, database::Statement};
+use crate::{
+    Code, Error, Result,
+    database::{Statement, outline},
+};
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -257,7 +260,7 @@ impl Lease {
                 };
                 let elapsed = started.elapsed();
                 if elapsed >= slow {
-                    let (elapsed_ms, text) = (elapsed.as_secs_f64() * 1e3, text.as_str());
+                    let (elapsed_ms, text) = (elapsed.as_secs_f64() * 1e3, outline(text.as_str()));
                     tracing::warn!(
                         operation,
                         statement = text,
