@@ -92,7 +92,8 @@ pub struct PostgresOptions {
     pub idle_timeout: Duration,
     /// After which time any connection is replaced. Default 30 min.
     pub max_lifetime: Duration,
-    /// Statements that take at least this long are logged, as [`outline`](cqi_core::database::outline) shows them (DB-10). Default 1 s.
+    /// Statements that take at least this long are logged, as [`outline`](cqi_core::database::outline) shows them (DB-10).
+    /// Default 1 s.
     pub slow_threshold: Duration,
     /// Whether a server that does not take writes, a standby for example, counts as unavailable. Default true. In a URL:
     /// `target_session_attrs=read-write` or `any`.

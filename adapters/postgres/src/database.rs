@@ -18,13 +18,14 @@ use crate::{
 /// PostgreSQL behind the `Database` port. Cheap to clone; clones share the connections.
 ///
 /// # Values
-/// The server says which type each parameter and column has, and values are written and read accordingly; nothing depends
-/// on what was bound first, and `Null` fits everywhere. Integers fit `smallint`, `integer`, `bigint`, `numeric` and
-/// `double precision`, and are refused with `InvalidInput` when they are too large; text fits `text` and its kin, enums,
-/// `uuid`, `json`, `jsonb`, `numeric`, `date`, `time` and both timestamps; what is bound where text is wanted becomes
-/// text, a point in time with six digits of a second, which sorts as time does. A parameter nothing is known about, as in `SELECT $1`, is text: write `CAST($1 AS BIGINT)`. `date` and `time` are
-/// read as text, `timestamp` as if it were UTC. For other types (`interval`, `inet`, ranges, …) go by text:
-/// `$1::text::interval` and `CAST(column AS TEXT)`.
+/// The server says which type each parameter and column has, and values are written and read accordingly; nothing
+/// depends on what was bound first, and `Null` fits everywhere. Integers fit `smallint`, `integer`, `bigint`,
+/// `numeric` and `double precision`, and are refused with `InvalidInput` when they are too large; text fits `text` and
+/// its kin, enums, `uuid`, `json`, `jsonb`, `numeric`, `date`, `time` and both timestamps; what is bound where text is
+/// wanted becomes text, a point in time with six digits of a second, which sorts as time does. A parameter nothing is
+/// known about, as in `SELECT $1`, is text: write `CAST($1 AS BIGINT)`. `date` and `time` are read as text,
+/// `timestamp` as if it were UTC. For other types (`interval`, `inet`, ranges, …) go by text: `$1::text::interval` and
+/// `CAST(column AS TEXT)`.
 ///
 /// # Connections
 /// Statements are prepared once per connection. No ping is spent on a connection that worked within the last second;

@@ -39,8 +39,10 @@ use crate::Result;
 ///
 /// # Statements
 /// Parameters are `$1` to `$n`; their number must be that of the bound values. A text may hold several statements, as
-/// migrations do, which outside of a transaction run in one; the number of changed rows is then no more than a hint. After tables were changed by another process,
-/// a `SELECT *` can fail once per connection with `Temporary`/`Unavailable`; name the columns to avoid that.
+/// migrations do, which outside of a transaction run in one; the number of changed rows is then no more than a hint.
+/// After tables were changed by another process, a `SELECT *` can fail once per connection with
+/// `Temporary`/`Unavailable`; name the columns to avoid that.
+///
 /// # Tests
 /// Statements run on a thread of their own, for which tokio's paused clock does not wait: it would jump to the statement
 /// timeout. Tests on this database use the real clock.

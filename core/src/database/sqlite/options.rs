@@ -33,7 +33,8 @@ pub struct SqliteOptions {
     pub statement_timeout: Duration,
     /// How long a statement waits for another one's write lock; then it fails with `Temporary`/`Conflict`. Default 5 s.
     pub busy_timeout: Duration,
-    /// Statements that take at least this long are logged, as [`outline`](crate::database::outline) shows them (DB-10). Default 1 s.
+    /// Statements that take at least this long are logged, as [`outline`](crate::database::outline) shows them (DB-10).
+    /// Default 1 s.
     pub slow_threshold: Duration,
 }
 

@@ -97,7 +97,8 @@ pub async fn unusual_keys_work<H: CacheHarness>(h: &H) -> Outcome {
     scene.holds(Some("long"), "of a key of 1024 bytes").await
 }
 
-/// K-01, ML-CACHE-6: every method that takes a key refuses an empty one, one over 1024 bytes and one with control characters.
+/// K-01, ML-CACHE-6: every method that takes a key refuses an empty one, one over 1024 bytes and one with control
+/// characters.
 pub async fn bad_keys_are_refused_by_every_method<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let kind = Kind::InvalidInput;
@@ -116,7 +117,8 @@ pub async fn bad_keys_are_refused_by_every_method<H: CacheHarness>(h: &H) -> Out
     Ok(())
 }
 
-/// OP-34: a time to live of zero is `InvalidInput`, for `set` under every condition and for `add`, and leaves what was there.
+/// OP-34: a time to live of zero is `InvalidInput`, for `set` under every condition and for `add`, and leaves what was
+/// there.
 pub async fn a_zero_time_to_live_is_refused<H: CacheHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let zero = SetOptions::ttl(Duration::ZERO);

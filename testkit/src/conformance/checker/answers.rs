@@ -63,7 +63,8 @@ pub async fn up_down_and_up_again_are_all_reported<H: CheckerHarness>(h: &H) -> 
     up().await
 }
 
-/// HLT-10: while the dependency is down, a check ends by itself within the limit, with an error that says why on one line.
+/// HLT-10: while the dependency is down, a check ends by itself within the limit, with an error that says why on one
+/// line.
 pub async fn a_failed_check_answers_in_time_and_says_why<H: CheckerHarness>(h: &H) -> Outcome {
     let checker = h.connect().await?;
     h.take_down().await?;

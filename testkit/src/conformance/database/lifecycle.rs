@@ -23,7 +23,8 @@ pub async fn a_working_database_answers_a_ping<H: DatabaseHarness>(h: &H) -> Out
     }
 }
 
-/// ML-DB-6: with every connection in use, one more `begin` is `Temporary`/`Exhausted` within the limit; once one is free, it works.
+/// ML-DB-6: with every connection in use, one more `begin` is `Temporary`/`Exhausted` within the limit; once one is
+/// free, it works.
 pub async fn an_exhausted_pool_says_so_in_time<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let reading = TxOptions {

@@ -5,7 +5,8 @@ use cqi_core::database::sql;
 use super::{DatabaseHarness, kit::Scene};
 use crate::conformance::{Outcome, ensure, ensure_eq};
 
-/// DB-1, ML-DB-1: `execute` gives the number of rows it inserted, updated or deleted; a statement that changes none gives 0.
+/// DB-1, ML-DB-1: `execute` gives the number of rows it inserted, updated or deleted; a statement that changes none
+/// gives 0.
 pub async fn execute_counts_the_rows_it_changed<H: DatabaseHarness>(h: &H) -> Outcome {
     let scene = Scene::with_table(h).await?;
     for id in 0..5 {

@@ -11,7 +11,8 @@ use crate::{
     unique,
 };
 
-/// REG-2: everything an instance says about itself is there for another handle, with the id and time of its registration.
+/// REG-2: everything an instance says about itself is there for another handle, with the id and time of its
+/// registration.
 pub async fn a_registered_instance_is_discovered_whole<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let info = scene
@@ -147,7 +148,8 @@ pub async fn bad_information_is_refused_and_not_registered<H: RegistryHarness>(h
     scene.holds(&[], "after refused registrations").await
 }
 
-/// K-07: metadata of non-ASCII text and of SQL or Lua, the longest fields, IPv6 addresses and the most entries come back as they went in.
+/// K-07: metadata of non-ASCII text and of SQL or Lua, the longest fields, IPv6 addresses and the most entries come
+/// back as they went in.
 pub async fn unusual_information_is_kept<H: RegistryHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;
     let mut info = ServiceInfo::new(&scene.name, "v".repeat(255), "[2001:db8::1]", u16::MAX)
