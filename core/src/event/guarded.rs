@@ -16,7 +16,12 @@ use crate::{
     policy::{Policy, Repeat},
 };
 
-/// Puts every method of a bus under a [`Policy`], but for `close`, which has its own limit.
+/// How long joining a group may take at least: less than a service has to become ready by default, so that the error tells
+/// which topic it was.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(28);
+
+/// Puts every method of a bus under a [`Policy`], but for `close`, which has its own limit. Joining a group may take up to
+/// 28 s also where the policy's deadline, which is meant for publishing, is shorter: a broker may wait for other members.
 ///
 /// Publishing is repeated under the same event id, so a repeated event can be recognised. Of a batch is repeated what
 /// failed for a passing reason, in its order. The trace of the current span
@@ -198,6 +203,7 @@ impl EventBus for GuardedBus {
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Deliveries>> {
         self.policy
+            .at_least(JOIN_TIMEOUT)
             .call("event_bus.subscribe", Repeat::Safe, || {
                 self.bus.subscribe(subscription.clone())
             })

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use tokio::task::JoinSet;
 
 use super::{ConsumeOptions, EventBus, Router, StartAt, Subscription, consume::Consumer};
@@ -81,7 +82,8 @@ impl Service for Subscriber {
         &self.name
     }
 
-    /// Subscribes to every topic, says it is ready, and consumes until it is to stop.
+    /// Subscribes to every topic, says it is ready, and consumes until it is to stop. When that is so before, it joins no
+    /// group and ends.
     async fn run(self: Box<Self>, lifecycle: Lifecycle) -> Result<()> {
         let Self {
             name: _,
@@ -93,8 +95,7 @@ impl Service for Subscriber {
             observer,
         } = *self;
         options.validate()?;
-        let mut subscribed = Vec::new();
-        for (topic, route) in router.into_routes()? {
+        let joining = router.into_routes()?.into_iter().map(async |(topic, route)| {
             let subscription = Subscription::new(topic, group.clone())
                 .with_ack_deadline(options.ack_deadline)
                 .with_start_at(start_at);
@@ -107,12 +108,18 @@ impl Service for Subscriber {
                 observer: observer.clone().unwrap_or_else(|| Arc::new(Silent)),
                 measured: observer.clone(),
             };
-            subscribed.push((consumer, deliveries));
-        }
+            Ok::<_, Error>((consumer, deliveries))
+        });
+        // Side by side: a broker may take seconds for each group.
+        let joined = tokio::select! {
+            biased;
+            () = lifecycle.shutdown() => return Ok(()),
+            joined = try_join_all(joining) => joined?,
+        };
         // One topic that ends stops the others.
         let stop = lifecycle.token().child_token();
         let mut consuming = JoinSet::new();
-        for (consumer, deliveries) in subscribed {
+        for (consumer, deliveries) in joined {
             consuming.spawn(consumer.run(deliveries, stop.clone()));
         }
         lifecycle.ready();

@@ -87,6 +87,14 @@ impl Policy {
         }
     }
 
+    /// This policy for a call that may take `limit`, where it has a shorter deadline.
+    pub(crate) fn at_least(&self, limit: Duration) -> Self {
+        Self {
+            deadline: self.deadline.max(limit),
+            ..self.clone()
+        }
+    }
+
     /// The deadline of a whole call.
     pub fn deadline(&self) -> Duration {
         self.deadline

@@ -9,6 +9,7 @@ mod faults;
 mod foreign;
 mod forgotten;
 mod guessed;
+mod joining;
 mod mocked;
 mod secure;
 mod slow;

@@ -6,6 +6,7 @@ mod layers;
 mod leases;
 mod order;
 mod settlement;
+mod start;
 
 use std::{
     sync::{

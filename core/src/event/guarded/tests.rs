@@ -11,6 +11,8 @@ use crate::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
+/// How long joining a group takes.
+const JOINING: Duration = Duration::from_secs(25);
 
 /// Answers as the script says, call for call, then with `Ok`. Keeps the ids of what it took, in order.
 #[derive(Debug, Default)]
@@ -68,6 +70,7 @@ impl EventBus for Scripted {
     }
 
     async fn subscribe(&self, _: Subscription) -> Result<Box<dyn Deliveries>> {
+        tokio::time::sleep(JOINING).await;
         Err(Error::unsupported("subscribing"))
     }
 
@@ -156,4 +159,16 @@ async fn a_batch_has_one_deadline_for_all_attempts() {
             (Some(Code::Timeout), true)
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn joining_a_group_may_take_longer_than_publishing() {
+    let guarded = GuardedBus::new(
+        Arc::new(Scripted::default()),
+        Policy::new(DEADLINE, Retry::default()),
+    );
+    let group = crate::name::Group::parse("g").unwrap();
+    let subscription = Subscription::new(topic_name("asset_created").unwrap(), group);
+    let error = guarded.subscribe(subscription).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::Unsupported), "{error}");
 }
