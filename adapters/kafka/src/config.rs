@@ -124,7 +124,8 @@ impl KafkaOptions {
 impl TryFrom<&EventBusConfig> for KafkaOptions {
     type Error = Error;
 
-    /// Takes `url`, or else `brokers`, with `user`, `password` and the timeouts.
+    /// Takes `url`, or else `brokers`, with `user`, `password` and the timeouts. User and password may be percent-encoded in
+    /// the URL.
     ///
     /// # Errors
     /// `InvalidInput` for a URL of another kind, and for a user without the cargo feature `ssl`.
@@ -152,8 +153,8 @@ impl TryFrom<&EventBusConfig> for KafkaOptions {
                 .map_or((None, rest), |(login, hosts)| (Some(login), hosts));
             if let Some(login) = login {
                 let (user, password) = login.split_once(':').unwrap_or((login, ""));
-                options.user = user.to_owned();
-                options.password = password.into();
+                options.user = plain(user)?;
+                options.password = Secret::new(plain(password)?);
             }
             let hosts = hosts.trim_end_matches('/');
             if hosts.is_empty() || hosts.contains(['/', '?']) {
@@ -171,6 +172,29 @@ impl TryFrom<&EventBusConfig> for KafkaOptions {
         options.validate()?;
         Ok(options)
     }
+}
+
+/// A part of a URL, its escapes undone. What is no escape stays as it is.
+fn plain(part: &str) -> Result<String> {
+    let mut pieces = part.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let digits = piece
+            .get(..2)
+            .filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
+        match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Error::invalid_input("user or password in a kafka URL is not UTF-8 when decoded"))
 }
 
 #[cfg(test)]
@@ -194,6 +218,30 @@ mod tests {
         assert_eq!(of_url("kafka://a:1,b").unwrap().brokers, ["a:1", "b:9092"]);
         for bad in ["nats://a:1", "kafka://", "kafka://a/b"] {
             assert!(of_url(bad).unwrap_err().is_invalid_input(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn escapes_of_a_url_are_undone() {
+        for (part, expected) in [
+            ("p%40s%2Fs%25", "p@s/s%"),
+            ("%C3%A9", "é"),
+            ("50%", "50%"),
+            ("%zz%", "%zz%"),
+            ("%é1", "%é1"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(part).unwrap(), expected, "{part}");
+        }
+        let error = of_url("kafka://app:CANARY%ff@a:1").unwrap_err();
+        assert!(error.is_invalid_input() && !format!("{error:?}").contains("CANARY"));
+        #[cfg(feature = "ssl")]
+        {
+            let options = of_url("kafka://a%40pp:p%3Ass@a:1").unwrap();
+            assert_eq!(
+                (options.user.as_str(), options.password.expose()),
+                ("a@pp", "p:ss")
+            );
         }
     }
 

@@ -1,7 +1,10 @@
 //! Publishing: one event, or many in a pipeline.
 
 use async_nats::{HeaderMap, Message, Subject, jetstream};
-use cqi_core::{Code, Error, Result, event::Event};
+use cqi_core::{
+    Code, Error, Result,
+    event::{Event, header},
+};
 use serde::Deserialize;
 
 use crate::{bus::Shared, error, headers, requests::Requests};
@@ -114,7 +117,8 @@ impl Shared {
     fn head(&self, event: &Event) -> Result<(Subject, HeaderMap)> {
         self.check_open()?;
         let (size, max) = (event.payload().len(), self.max_payload());
-        if size > max {
+        // Others may fill a message to the brim: its dead letter is as large, and refused only by who counts the whole.
+        if size > max && event.headers().get(header::GROUP).is_none() {
             let why = format!("payload has {size} bytes, at most {max} are allowed");
             return Err(Error::invalid_input(why).with_code(Code::TooLarge));
         }

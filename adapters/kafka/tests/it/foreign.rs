@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cqi_core::{
-    event::{Event, EventBus as _, StartAt, Subscription},
+    Code,
+    event::{Deliveries, Event, EventBus as _, StartAt, Subscription, header},
     name::{Group, topic_name},
 };
 use cqi_kafka::{KafkaBus, KafkaOptions};
@@ -143,6 +144,54 @@ async fn records_without_an_envelope_are_events_all_the_same() {
         "the same for every delivery"
     );
     bus.close().await.unwrap();
+}
+
+/// F-BUS-13, OP-22: what another producer made larger than cqi would is put aside too, and does not come again for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_without_room_for_headers_has_a_dead_letter() {
+    let Some(server) = fixture::require(Kind::Kafka) else {
+        return;
+    };
+    let bus = KafkaBus::connect(options(server)).await.unwrap();
+    let topic = topic_name(&unique("topic")).unwrap();
+    let oldest = |topic| {
+        let group = Group::parse(&unique("group")).unwrap();
+        bus.subscribe(Subscription::new(topic, group).with_start_at(StartAt::Oldest))
+    };
+    let mut deliveries = oldest(topic.clone()).await.unwrap();
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", server.address().to_string())
+        .set("message.max.bytes", "1048588")
+        .create()
+        .unwrap();
+    let payload = vec![7_u8; bus.capabilities().max_payload + 50_000];
+    let record = FutureRecord::to(topic.as_str()).key("k").payload(&payload);
+    producer.send(record, Duration::from_secs(20)).await.unwrap();
+    let event = first(&mut *deliveries).await;
+    assert_eq!(event.payload(), &payload);
+    let letter = event.clone().with_protocol_header(header::GROUP, "g").unwrap();
+    bus.publish(letter.with_topic(topic.dead_letter())).await.unwrap();
+    let mut letters = oldest(topic.dead_letter()).await.unwrap();
+    assert_eq!(first(&mut *letters).await.payload(), &payload);
+    let error = bus.publish(event).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::TooLarge), "{error}");
+    bus.close().await.unwrap();
+}
+
+/// The first event that comes, which is then settled.
+async fn first(deliveries: &mut dyn Deliveries) -> Event {
+    let read = async {
+        loop {
+            let batch = deliveries.next(1).await.unwrap().unwrap();
+            if let Some(delivery) = batch.into_iter().next() {
+                let event = delivery.event().clone();
+                delivery.ack().await.unwrap();
+                break event;
+            }
+        }
+    };
+    let limit = Duration::from_secs(60);
+    tokio::time::timeout(limit, read).await.expect("an event")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use cqi_core::{
     Code, Kind,
-    event::{Event, EventBus, StartAt},
+    event::{Event, EventBus, StartAt, header},
     name::Topic,
 };
 use cqi_nats::NatsBus;
@@ -133,6 +133,30 @@ async fn the_servers_limit_counts_headers_and_nothing_is_sent_over_it() {
         assert!(!error.may_have_applied());
     }
     bus.publish(sized(1, 0)).await.unwrap(); // the connection lives
+}
+
+/// F-BUS-13, OP-22: what another producer made larger than cqi would is put aside too, and does not come again for ever.
+#[tokio::test]
+async fn a_message_without_room_for_headers_has_a_dead_letter() {
+    let Some(server) = fixture::require_own(Fixture::Nats, &plain().line("max_payload: 65536")) else {
+        return;
+    };
+    let (bus, topic) = (connect(&server).await, topic());
+    let mut deliveries = bus.subscribe(subscription(&topic)).await.unwrap();
+    let mut letters = bus.subscribe(subscription(&topic.dead_letter())).await.unwrap();
+    let payload = vec![7_u8; bus.capabilities().max_payload + 10_000];
+    let client = operator(&server).await;
+    let sent = client
+        .publish(topic.as_str().to_owned(), payload.clone().into())
+        .await;
+    sent.unwrap().await.unwrap();
+    let event = next(&mut *deliveries, &mut 0).await.remove(0).event().clone();
+    assert_eq!(event.payload(), &payload);
+    let letter = event.clone().with_protocol_header(header::GROUP, "g").unwrap();
+    bus.publish(letter.with_topic(topic.dead_letter())).await.unwrap();
+    assert_eq!(next(&mut *letters, &mut 0).await[0].event().payload(), &payload);
+    let error = bus.publish(event).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::TooLarge), "{error:?}");
 }
 
 #[tokio::test]
