@@ -287,10 +287,11 @@ impl Plan {
         if let Err(error) = start(self, running).await {
             return error;
         }
-        shared.enter(State::Running);
+        // First, so that who sees it running finds it ready.
         if let Some(tell) = &self.readiness {
             tell(true);
         }
+        shared.enter(State::Running);
         tracing::info!("start: ready");
         first_end(running).await
     }

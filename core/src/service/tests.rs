@@ -1,5 +1,7 @@
 //! The life of an app, end to end, on both runtimes.
 
+mod stopping;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -375,6 +377,23 @@ async fn ml_hlt_6_health_is_ready_exactly_while_the_app_runs() {
     ended.unwrap();
     assert!(!health.ready().await.is_healthy());
     assert!(health.live().is_healthy());
+}
+
+/// Who waits for it may ask for its readiness at once, from another thread.
+#[tokio::test(start_paused = true)]
+async fn an_app_that_is_seen_running_has_said_that_it_is_ready() {
+    let (log, app) = (Log::default(), app());
+    let (told, handle) = (log.clone(), app.handle());
+    let asked = handle.clone();
+    let app = app
+        .service(worker(&log, "a"))
+        .readiness(move |ready| told.add(format!("{ready} while {}", asked.state())));
+    let (ended, stopped) = tokio::join!(app.run(), async {
+        handle.running().await?;
+        handle.shutdown().await
+    });
+    ended.and(stopped).unwrap();
+    assert_eq!(log.text(), "+a, true while starting, false while stopping, -a");
 }
 
 #[cfg(unix)]
