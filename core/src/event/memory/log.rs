@@ -172,6 +172,11 @@ impl Log {
         }
     }
 
+    /// Lets go of the groups: the bus is gone, and so are all members.
+    pub(super) fn dissolve(&self) {
+        lock(&self.state).groups = Arc::default();
+    }
+
     /// Events that some group has not settled yet, counted once for each group.
     pub(super) fn unsettled(&self) -> u64 {
         let state = lock(&self.state);

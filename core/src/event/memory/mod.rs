@@ -77,12 +77,23 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    /// Logs and groups know each other, and would keep each other.
+    fn drop(&mut self) {
+        let topics = self.topics.get_mut().unwrap_or_else(PoisonError::into_inner);
+        topics.values().for_each(|log| log.dissolve());
+    }
+}
+
 impl MemoryBus {
     /// A bus with other bounds than the default ones.
     pub fn new(options: MemoryBusOptions) -> Self {
         Self(Arc::new(Shared {
             options,
-            ..Shared::default()
+            topics: RwLock::default(),
+            closed: CancellationToken::new(),
+            idle: Arc::default(),
+            is_closed: AtomicBool::new(false),
         }))
     }
 
@@ -244,5 +255,32 @@ struct Waiting<'a>(&'a Idle);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{Group, topic_name};
+
+    /// F-LIFE-07: nor do its groups, which know their log, keep what is in it.
+    #[tokio::test]
+    async fn a_bus_that_is_gone_keeps_no_events() {
+        let (topic, key) = (topic_name("asset_created").unwrap(), Arc::<str>::from("BTC"));
+        let bus = MemoryBus::default();
+        let join = |group| bus.subscribe(Subscription::new(topic.clone(), Group::parse(group).unwrap()));
+        let (mut one, other) = (join("one").await.unwrap(), join("other").await.unwrap());
+        for _ in 0..2 {
+            let event = Event::builder(topic.clone()).key(Arc::clone(&key));
+            bus.publish(event.build().unwrap()).await.unwrap();
+        }
+        let held = one.next(1).await.unwrap().unwrap();
+        assert!(Arc::strong_count(&key) > 1);
+        drop((one, other, bus));
+        // What was given out can be settled all the same.
+        for delivery in held {
+            delivery.ack().await.unwrap();
+        }
+        assert_eq!(Arc::strong_count(&key), 1);
     }
 }
