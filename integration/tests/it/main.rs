@@ -4,11 +4,13 @@
 
 mod configuration;
 mod dead_letter;
+mod descriptors;
 mod errors;
 mod example;
 mod footprint;
 mod lifecycle;
 mod load;
+mod one_thread;
 mod shutdown;
 mod shutdown_clients;
 mod startup;

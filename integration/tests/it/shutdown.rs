@@ -17,15 +17,15 @@ const QUIET: &str = "warn,cqi_http::server=info,cqi_core::service=info";
 
 /// What one client was told.
 #[derive(Debug, Default)]
-struct Told {
+pub(crate) struct Told {
     portfolio: String,
     /// The last accepted quantity of each asset.
     last: BTreeMap<String, u64>,
-    accepted: i64,
+    pub(crate) accepted: i64,
     /// Assets with a request that got no answer: it may have been applied.
-    unanswered: Vec<(String, String)>,
+    pub(crate) unanswered: Vec<(String, String)>,
     /// Answers other than 201.
-    refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn f_life_01_a_shutdown_under_load_loses_nothing() {
 
 /// Posts rising quantities to assets of its own until nobody listens any more: most clients keep their connection, some
 /// open one for every request.
-async fn write(number: usize, address: SocketAddr, accepted: Arc<AtomicU64>) -> Told {
+pub(crate) async fn write(number: usize, address: SocketAddr, accepted: Arc<AtomicU64>) -> Told {
     let mut told = Told {
         portfolio: format!("p{number:02}"),
         ..Told::default()

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use tokio::runtime::Builder;
+
 /// Set in the process that runs the body.
 const MARK: &str = "CQI_TEST_ALONE";
 
@@ -10,13 +12,16 @@ const MARK: &str = "CQI_TEST_ALONE";
 /// # Panics
 /// When `body` does, with everything the process printed.
 pub(crate) fn alone<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F) {
+    alone_on(name, Builder::new_multi_thread().worker_threads(2), body);
+}
+
+/// As [`alone`], on this runtime.
+///
+/// # Panics
+/// As [`alone`].
+pub(crate) fn alone_on<F: Future<Output = ()>>(name: &str, runtime: &mut Builder, body: impl FnOnce() -> F) {
     if std::env::var_os(MARK).is_some() {
-        return tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(body());
+        return runtime.enable_all().build().unwrap().block_on(body());
     }
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])

@@ -13,7 +13,7 @@ use cqi_testkit::eventually;
 use tempfile::TempDir;
 
 pub(crate) use self::{
-    alone::alone,
+    alone::{alone, alone_on},
     client::{Answer, Client, ask},
     positions::{Tables, position, post, summary},
     process::{Ended, Process},
