@@ -1,4 +1,4 @@
-//! Protobuf events that stand in for the CQC contracts where those are not at hand (TKT-4).
+//! Protobuf events that stand in for the CQC contracts where those are not at hand (TKT-4, BUS-9).
 
 use cqi_core::event::DomainEvent;
 

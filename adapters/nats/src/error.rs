@@ -193,6 +193,7 @@ pub(crate) fn gone(what: &str) -> Error {
 mod tests {
     use super::*;
 
+    /// ML-MSG-8: passing or lasting.
     #[test]
     fn each_answer_of_jetstream_has_its_kind_and_code() {
         for (status, number, kind, code, applied) in [

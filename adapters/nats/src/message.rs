@@ -139,6 +139,7 @@ impl Fallback for Stored<'_> {
 mod tests {
     use super::*;
 
+    /// B-13: nothing is answered but to the server's own subjects, whatever a message names.
     #[test]
     fn places_of_old_and_new_servers_are_read() {
         let place = Some(Place {

@@ -213,6 +213,7 @@ mod tests {
         assert_eq!(remote.asked.load(SeqCst), 7);
     }
 
+    /// F-NET-02: a probe that is dropped does not leave the breaker half open.
     #[tokio::test(start_paused = true)]
     async fn a_26_one_request_asks_on_behalf_of_all() {
         let (remote, breaker) = guarded();

@@ -128,6 +128,7 @@ impl fmt::Debug for Headers {
 mod tests {
     use super::*;
 
+    /// ML-MSG-2: header names have no case.
     #[test]
     fn names_are_case_insensitive_and_replaced() {
         let mut headers = Headers::new();

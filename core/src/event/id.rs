@@ -96,6 +96,13 @@ impl fmt::Debug for EventId {
 mod tests {
     use super::*;
 
+    /// ML-MSG-2: made where none is given, and each another one.
+    #[test]
+    fn ml_msg_2_new_ids_are_unique() {
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| EventId::new()).collect();
+        assert_eq!(ids.len(), 10_000);
+    }
+
     #[test]
     fn ids_of_ours_and_of_others_round_trip() {
         let id = EventId::new();

@@ -128,6 +128,19 @@ mod tests {
         assert_eq!(Json::<Vec<i32>>::decode(&json.encode().unwrap()).unwrap(), json);
     }
 
+    /// B-12, G-03: depth ends at the decoders' limits, long before the stack.
+    #[test]
+    fn b_12_what_is_nested_without_end_is_undecodable() {
+        let deep = Bytes::from(vec![b'['; 1 << 20]);
+        let error = Json::<serde_json::Value>::decode(&deep).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Undecodable));
+        // Field 2, which no asset has, as a group in a group in a group.
+        let deep = Bytes::from(vec![2 << 3 | 3; 1 << 20]);
+        let error = <Asset as Payload>::decode(&deep).unwrap_err();
+        assert_eq!(error.code(), Some(Code::Undecodable));
+    }
+
+    /// ML-MSG-4: the content type says which codec it was.
     #[test]
     fn undecodable_bytes_are_named_without_content() {
         let error = <Asset as Payload>::decode(&Bytes::from_static(b"\xff\xff")).unwrap_err();

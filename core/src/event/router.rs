@@ -109,6 +109,7 @@ mod tests {
     use super::*;
     use crate::event::Json;
 
+    /// ML-MSG-3: one handler for a topic of a router; several subscribers have one each.
     #[test]
     fn a_topic_with_two_handlers_is_refused() {
         let topic = topic_name("asset_created").unwrap();

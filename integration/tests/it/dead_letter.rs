@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::support::{PATIENCE, alone};
 
+/// OP-22, P-BUS-1, INT-4.
 #[test]
 fn h_10_an_undecodable_event_is_put_aside_and_holds_nobody_up() {
     // A process has one log, and connecting installs it.

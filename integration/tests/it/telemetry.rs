@@ -66,11 +66,14 @@ async fn ml_test_7_metric_log_line_and_event_of_one_request_agree() {
     assert_eq!(access["method"], "POST");
     assert_eq!(access["route"], "/api/positions");
     assert_eq!(access["request_id"], answer.header("x-request-id").unwrap());
+    // BUS-7, BUS-11: of both ends, without code in the service.
     let published = line("published").await;
     assert_eq!(published["span_id"], access["span_id"]);
     let handled = line("event handled").await;
     assert_ne!(handled["span_id"], access["span_id"]);
     assert_eq!(handled["topic"], "cqc.events.v1.position_changed");
+    let size = published["bytes"].as_u64().unwrap();
+    assert!(size > 0 && handled["bytes"] == size, "{published} {handled}");
 
     // The span has the trace, route and status of the line; the metric has route and status.
     let metrics = scrape(&service).await;

@@ -15,6 +15,36 @@ fn bus_1_documents_promise_at_least_once() {
     none(&all(promises));
 }
 
+/// INT-1: all servers that tests and examples may need, and none that others can reach.
+#[test]
+fn int_1_the_compose_file_has_the_five_servers_on_the_loopback_address() {
+    let compose = super::read("integration/docker-compose.yml");
+    let (_, services) = compose.text.split_once("\nservices:\n").unwrap();
+    let services = services
+        .split_once("\nvolumes:")
+        .map_or(services, |(services, _)| services);
+    let name = |line: &str| {
+        let name = line.strip_prefix("  ")?.strip_suffix(':')?;
+        name.bytes()
+            .all(|b| b.is_ascii_lowercase())
+            .then(|| name.to_owned())
+    };
+    let mut names: Vec<_> = services.lines().filter_map(name).collect();
+    names.sort();
+    assert_eq!(names, ["jaeger", "kafka", "nats", "postgres", "redis"]);
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    // Such as "127.0.0.1:5432:5432".
+    let quoted = services.split('"').skip(1).step_by(2);
+    let ports: Vec<_> = quoted
+        .filter(|text| text.matches(':').count() > 0 && text.rsplit(':').take(2).all(is_number))
+        .collect();
+    assert!(ports.len() >= names.len(), "{ports:?}");
+    assert!(
+        ports.iter().all(|port| port.starts_with("127.0.0.1:")),
+        "{ports:?}"
+    );
+}
+
 #[test]
 fn examples_in_documents_are_compiled() {
     let mut faults = all(ignored);

@@ -109,6 +109,7 @@ fn the_check_of_edges_finds_every_wrong_one() {
     assert_eq!(wrong_edges(&edges).len(), wrong.len());
 }
 
+/// TST-8: and so no code of ours can race in a way that the compiler does not see.
 #[test]
 fn fnd_6_every_crate_has_the_lints_of_the_workspace_which_forbid_unsafe_code() {
     let workspace: toml::Table = read("Cargo.toml").text.parse().unwrap();

@@ -113,6 +113,7 @@ fn lines_of_configuration_apply_and_data_stays() {
     assert!(folder.path().join("appendonlydir").is_dir());
 }
 
+/// TKT-3: of each kind, with what is needed to connect.
 #[test]
 fn all_tests_share_one_server() {
     let Some(server) = fixture::require(Kind::Redis) else {

@@ -1,5 +1,6 @@
-//! Every suite on the in-memory default of its port.
+//! Every suite on the in-memory default of its port (TKT-5, TST-6): no server and no network.
 
+/// BUS-13, BUS-25, ML-MSG-10.
 mod event_bus {
     use crate::harness::Bus;
 

@@ -155,7 +155,7 @@ async fn a_handler_that_takes_too_long_is_dropped_and_answered() {
 }
 
 #[tokio::test]
-async fn h_19_a_client_that_is_gone_is_counted() {
+async fn h_19_f_net_01_a_client_that_is_gone_is_counted() {
     let (address, _handle, notes) = observed(router(), options()).await;
     let mut client = Client::connect(address).await;
     client.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").await;

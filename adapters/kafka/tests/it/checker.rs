@@ -60,4 +60,5 @@ impl CheckerHarness for Health {
     }
 }
 
+// BUS-20, INT-7: against a broker that goes and comes back.
 cqi_testkit::checker_suite!(Health::default());

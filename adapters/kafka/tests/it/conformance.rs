@@ -1,4 +1,6 @@
 //! The whole suite of the event bus.
+//!
+//! BUS-25, ML-MSG-10, INT-4, TST-6: the same cases, unchanged, on every adapter; what one lacks is declared.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Kafka killed, paused, gone; members that crash; records of other producers.
+//! Kafka killed, paused, gone; members that crash (TST-7).
 
 use std::{
     collections::HashSet,

@@ -60,4 +60,5 @@ impl CheckerHarness for Health {
     }
 }
 
+// BUS-16, INT-7: against a server that goes and comes back.
 cqi_testkit::checker_suite!(Health::default());

@@ -1,4 +1,6 @@
 //! The event bus suite.
+//!
+//! BUS-25, ML-MSG-10, INT-4, TST-6: the same cases, unchanged, on every adapter; what one lacks is declared.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Servers that die, hang and come back, and links that go dead.
+//! Servers that die, hang and come back, and links that go dead (TST-7).
 
 use std::{
     collections::HashSet,

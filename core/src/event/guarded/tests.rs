@@ -75,6 +75,9 @@ impl EventBus for Scripted {
     }
 
     async fn ping(&self) -> Result<()> {
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 
@@ -171,4 +174,20 @@ async fn joining_a_group_may_take_longer_than_publishing() {
     let subscription = Subscription::new(topic_name("asset_created").unwrap(), group);
     let error = guarded.subscribe(subscription).await.unwrap_err();
     assert_eq!(error.code(), Some(Code::Unsupported), "{error}");
+}
+
+/// BUS-16, BUS-20: whoever asks has an answer within 5 s, whatever the policy's deadline is.
+#[tokio::test(start_paused = true)]
+async fn bus_16_20_a_broker_that_hangs_fails_its_check_within_5_s() {
+    let hanging = Scripted {
+        hangs: true,
+        ..Scripted::default()
+    };
+    let guarded = GuardedBus::new(Arc::new(hanging), Policy::new(DEADLINE, Retry::default()));
+    let started = Instant::now();
+    let error = BusChecker::new(Arc::new(guarded)).check().await.unwrap_err();
+    assert_eq!(
+        (started.elapsed().as_secs(), error.code()),
+        (5, Some(Code::Timeout))
+    );
 }

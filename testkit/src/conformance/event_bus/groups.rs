@@ -10,6 +10,8 @@ use super::{
 };
 use crate::conformance::{Failure, Outcome, ensure, ensure_eq, refused};
 
+/// BUS-26, ML-MSG-3: a topic has several subscribers.
+///
 /// Two groups each get all events.
 pub async fn every_group_gets_every_event<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;

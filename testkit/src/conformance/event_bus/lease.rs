@@ -12,6 +12,8 @@ use super::{
 };
 use crate::conformance::{Failure, Outcome, ensure, refused};
 
+/// BUS-19, BUS-27: delivery is at least once.
+///
 /// What a member leaves unsettled is given to another one after the ack deadline, not before, with the attempt counted.
 pub async fn an_unsettled_event_returns_after_its_deadline<H: EventBusHarness>(h: &H) -> Outcome {
     let scene = Scene::new(h).await?;

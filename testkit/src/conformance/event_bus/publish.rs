@@ -16,6 +16,8 @@ use crate::{
     unique,
 };
 
+/// B-09: the limit is known before anything is sent.
+///
 /// An event of one byte more than the largest payload is `InvalidInput`/`TooLarge`, alone and in a batch, and is not
 /// stored.
 pub async fn an_oversized_event_is_refused_and_not_stored<H: EventBusHarness>(h: &H) -> Outcome {

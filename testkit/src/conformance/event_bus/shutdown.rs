@@ -176,6 +176,8 @@ pub async fn settling_after_close_ends<H: EventBusHarness>(h: &H) -> Outcome {
     Ok(())
 }
 
+/// BUS-21: `close` flushes.
+///
 /// What was acknowledged and published just before `close` is settled and stored, as another connection sees.
 pub async fn what_was_done_before_close_lasts<H: EventBusHarness>(h: &H) -> Outcome {
     if !h.closes_apart() {

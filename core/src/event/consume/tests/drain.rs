@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::consume::Consumer;
 
+/// ML-MSG-5: leaving waits for handlers in flight.
 #[tokio::test(start_paused = true)]
 async fn drain_finishes_what_runs_and_hands_back_the_rest_without_counting() {
     let bus: Arc<dyn EventBus> = Arc::new(MemoryBus::default());

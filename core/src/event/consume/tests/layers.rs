@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// OP-40 the other way round, as `Router::layer` says: the layer added last is the outermost.
 #[tokio::test(start_paused = true)]
 async fn layers_see_the_message_in_the_documented_order() {
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -47,6 +48,54 @@ async fn bus_10_in_place_retry_repeats_temporary_errors_inside_one_delivery() {
     let running = Running::start(router, ConsumeOptions::default()).await;
     running.send(1, None).await;
     assert_eq!(all.recv().await, Some(1));
+    running.stop().await.unwrap();
+}
+
+/// BUS-11: what does not pass is not tried again in place, nor is it given back.
+#[tokio::test(start_paused = true)]
+async fn bus_11_in_place_retry_leaves_lasting_errors_alone() {
+    let (router, mut calls) = reporting(|_, _| Err(Error::permanent("x")));
+    let router = router.layer(middleware::InPlaceRetry::new(Retry::default()));
+    let running = Running::start(router, ConsumeOptions::default()).await;
+    let mut letters = running.dead_letters().await;
+    running.send(1, None).await;
+    letters
+        .next(1)
+        .await
+        .unwrap()
+        .unwrap()
+        .remove(0)
+        .ack()
+        .await
+        .unwrap();
+    assert_eq!(calls.recv().await, Some((1, 1)));
+    assert!(calls.try_recv().is_err());
+    running.stop().await.unwrap();
+}
+
+/// BUS-12: what an error means is decided by a layer of the service's own, here one of tower.
+#[tokio::test(start_paused = true)]
+async fn bus_12_errors_can_be_handled_in_a_layer() {
+    let (router, mut calls) = reporting(|number, attempt| match (number, attempt) {
+        (1, _) => Err(Error::not_found("asset", "BTC")),
+        (_, 1) => Err(Error::permanent("locked")),
+        _ => Ok(()),
+    });
+    let router = router.layer(tower::util::MapResultLayer::new(
+        |result: Result<()>| match result {
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) if error.is_permanent() => Err(Error::temporary("again").with_source(error)),
+            other => other,
+        },
+    ));
+    let memory = MemoryBus::default();
+    let running = Running::start_on(Arc::new(memory.clone()), router, ConsumeOptions::default()).await;
+    running.send(1, None).await;
+    running.send(2, None).await;
+    memory.idle().await;
+    let seen = [calls.recv().await, calls.recv().await, calls.recv().await];
+    assert_eq!(seen, [Some((1, 1)), Some((2, 1)), Some((2, 2))]);
+    assert!(calls.try_recv().is_err());
     running.stop().await.unwrap();
 }
 

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::event::{Capabilities, Deliveries};
 
+/// BUS-8: the handler is a closure.
 #[tokio::test(start_paused = true)]
 async fn a_temporary_error_is_redelivered_after_the_back_off_until_it_succeeds() {
     let (router, mut calls) = reporting(|_, attempt| {
@@ -60,6 +61,7 @@ async fn f_bus_13_spent_attempts_end_in_the_dead_letter_topic_with_the_reason() 
     running.stop().await.unwrap();
 }
 
+/// BUS-3, ML-MSG-4, ML-MSG-5: a body that does not decode reaches no handler and holds nobody up.
 #[tokio::test(start_paused = true)]
 async fn permanent_errors_and_undecodable_payloads_are_dead_letters_at_once() {
     let (router, mut calls) = reporting(|_, _| Err(Error::permanent("never")));
