@@ -14,14 +14,12 @@ use jiff::Timestamp;
 use super::{
     Event, EventId,
     event::{DEFAULT_CONTENT_TYPE, Parts},
-    headers::MAX_HEADERS,
+    headers::{CONTENT_TYPE, MAX_HEADERS},
 };
 use crate::name::Topic;
 
 /// The length of a prefix.
 const CE: usize = "ce-".len();
-
-const CONTENT_TYPE: &str = "content-type";
 
 /// The most headers that are read: as many again as an event may have, for those of cqi's own, which do not count there.
 const MOST: usize = 2 * MAX_HEADERS;

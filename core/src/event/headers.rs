@@ -11,8 +11,10 @@ pub(super) const MAX_VALUE: usize = 4096;
 /// The most headers one event may have.
 pub(super) const MAX_HEADERS: usize = 64;
 
-/// Names that mean something to a broker or to the envelope. Nobody sets them as a header (B-07).
+/// Names that mean something to a broker or to the envelope begin so. Nobody sets them as a header (B-07).
 const BROKER_PREFIXES: [&str; 4] = ["nats-", "ce-", "ce_", "kafka"];
+/// What the envelope has beside its attributes. A header of this name would take its place on the wire.
+pub(super) const CONTENT_TYPE: &str = "content-type";
 /// Names that cqi sets itself: trace context, and why an event was dead-lettered.
 const PROTOCOL_PREFIXES: [&str; 3] = ["traceparent", "tracestate", "cqi-"];
 
@@ -52,7 +54,7 @@ impl Headers {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         let why = if lower.is_empty() || lower.len() > MAX_NAME || !lower.bytes().all(token) {
             "header name must be 1 to 64 token characters"
-        } else if BROKER_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+        } else if lower == CONTENT_TYPE || BROKER_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
             "header name is reserved for the broker or the envelope"
         } else if value.len() > MAX_VALUE || value.contains(char::is_control) {
             "header value must be at most 4096 bytes without control characters"
@@ -152,6 +154,7 @@ mod tests {
             "nats-msg-id",
             "ce-id",
             "ce_id",
+            "Content-Type",
             &"n".repeat(65),
         ] {
             assert!(headers.insert(bad, "x").unwrap_err().is_invalid_input(), "{bad}");

@@ -89,7 +89,6 @@ async fn shutdown_under_load() {
         assert_eq!(row.get::<i64>("n").unwrap(), accepted, "{table}");
     }
     database.close().await.unwrap();
-    println!("{accepted} changes were accepted, stored and counted");
 }
 
 /// Stores what is posted and counts it when its event comes.
