@@ -1,8 +1,8 @@
 //! Documents of an issuer, fetched with every limit.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use cqi_core::{Error, Result};
+use cqi_core::{Error, Result, config::is_loopback};
 use reqwest::{Client, Response, Url, header::CONTENT_TYPE, redirect};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -135,7 +135,8 @@ fn tls(options: &JwksOptions) -> Result<ClientConfig> {
 pub(crate) fn address(text: &str) -> Result<Url> {
     let fault = |rule: &'static str| Error::invalid_input(rule).with_operation("jwt.connect");
     let url = Url::parse(text).map_err(|_| fault("the address of token keys must be a URL"))?;
-    let safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url);
+    let safe =
+        url.scheme() == "https" || url.scheme() == "http" && is_loopback(url.host_str().unwrap_or_default());
     if !safe {
         return Err(
             fault("the address of token keys must begin with https://").with_context("url", shown(&url))
@@ -147,12 +148,6 @@ pub(crate) fn address(text: &str) -> Result<Url> {
         ));
     }
     Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// An address as it may be logged: a query or a user may be secret.

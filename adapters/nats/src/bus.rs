@@ -73,6 +73,14 @@ impl NatsBus {
         options.validate()?;
         let started = Instant::now();
         let link = Link::open(&options).await?;
+        // A server may insist on encryption that the URL does not ask for.
+        if options.addresses()?.are_open_to_others() && !link.client().server_info().tls_required {
+            let server = link.server();
+            tracing::warn!(
+                server,
+                "the connection to NATS is not encrypted; tls:// encrypts it"
+            );
+        }
         let left = options.connection_timeout.saturating_sub(started.elapsed());
         let facts = stream::ensure(&link, &options.stream, left.max(Duration::from_millis(500)))
             .await

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use async_nats::ServerAddr;
 use cqi_core::{
     Error, Result,
-    config::{ConnectionUrl, EventBusConfig},
+    config::{ConnectionUrl, EventBusConfig, is_loopback},
     name::TOPIC_PREFIX,
     secret::Secret,
 };
@@ -17,8 +17,8 @@ pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
-    /// The servers of one cluster: `nats://host:4222`, or `tls://` for an encrypted connection. One entry may hold
-    /// several, separated by commas. A user and password in a URL count for all servers.
+    /// The servers of one cluster: `nats://host:4222`, or `tls://` for an encrypted connection; plain text that leaves this
+    /// machine is warned of. One entry may hold several, separated by commas. A user and password in a URL count for all servers.
     pub servers: Vec<ConnectionUrl>,
     /// The user. Default empty: what the URL says.
     pub user: String,
@@ -188,6 +188,14 @@ pub(crate) struct Addresses {
     pub(crate) password: Secret,
 }
 
+impl Addresses {
+    /// Whether a URL asks for no encryption on a way that others may read (C-13).
+    pub(crate) fn are_open_to_others(&self) -> bool {
+        let open = |server: &ServerAddr| !server.tls_required() && !is_loopback(server.host());
+        self.servers.iter().any(open)
+    }
+}
+
 impl fmt::Display for Addresses {
     /// `host:port` of each server.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -258,6 +266,19 @@ mod tests {
         assert!(!format!("{:?}{options:?}", found.servers).contains("CANARY"));
         let token = NatsOptions::new("nats://CANARY@a").addresses().unwrap();
         assert_eq!((token.user.as_str(), token.password.expose()), ("", "CANARY"));
+    }
+
+    #[test]
+    fn c_13_only_loopback_and_tls_are_safe_from_others() {
+        for (servers, open) in [
+            ("nats://localhost", false),
+            ("nats://[::1],tls://nats.example", false),
+            ("nats://nats.example", true),
+            ("tls://a.example,nats://b.example", true),
+        ] {
+            let addresses = NatsOptions::new(servers).addresses().unwrap();
+            assert_eq!(addresses.are_open_to_others(), open, "{servers}");
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Where the server is and how its connections are bounded.
 
 use std::{
-    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use cqi_core::{Error, Result, config::DatabaseConfig, secret::Secret};
+use cqi_core::{
+    Error, Result,
+    config::{DatabaseConfig, is_loopback},
+    secret::Secret,
+};
 use sqlx::{
     ConnectOptions as _,
     postgres::{PgConnectOptions, PgSslMode},
@@ -220,10 +223,7 @@ impl PostgresOptions {
     }
 
     fn is_local(&self) -> bool {
-        let host = self.host.trim_matches(['[', ']']);
-        self.is_socket()
-            || host.eq_ignore_ascii_case("localhost")
-            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        self.is_socket() || is_loopback(&self.host)
     }
 
     pub(crate) fn tls_mode(&self) -> TlsMode {

@@ -1,10 +1,10 @@
 //! What a connection to Redis is made from.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use cqi_core::{
     Error, Result,
-    config::{CacheConfig, RegistryConfig},
+    config::{CacheConfig, RegistryConfig, is_loopback},
     secret::Secret,
 };
 
@@ -94,11 +94,7 @@ impl RedisOptions {
 
     /// Whether what is sent can be read on the way by others (C-13).
     pub(crate) fn is_open_to_others(&self) -> bool {
-        let is_here = |host: &str| {
-            host.eq_ignore_ascii_case("localhost")
-                || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        };
-        !self.tls && !self.nodes.iter().all(|(host, _)| is_here(host))
+        !self.tls && !self.nodes.iter().all(|(host, _)| is_loopback(host))
     }
 
     pub(crate) fn validate(&self) -> Result<()> {

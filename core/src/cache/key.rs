@@ -36,7 +36,7 @@ pub fn key<P: Display>(prefix: &str, parts: impl IntoIterator<Item = P>) -> Stri
     key
 }
 
-/// Checks a key: 1 to 1024 bytes without control characters (ML-CACHE-6, K-01).
+/// Checks a key: 1 to 1024 bytes without ASCII control characters (ML-CACHE-6, K-01).
 ///
 /// # Errors
 /// `InvalidInput` saying which rule is broken.

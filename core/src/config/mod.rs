@@ -81,6 +81,6 @@ pub use self::{
         ServerConfig, StartupConfig, StreamConfig, TracingConfig,
     },
     source::{Settings, Source},
-    url::ConnectionUrl,
+    url::{ConnectionUrl, is_loopback},
     validate::{Validate, Violation, Violations, violations},
 };

@@ -1,6 +1,6 @@
 //! URLs of stores and brokers, which may hold a password.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -98,6 +98,19 @@ impl<'de> Deserialize<'de> for ConnectionUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Secret::deserialize(deserializer).map(Self)
     }
+}
+
+/// Whether traffic to this host stays on this machine: `localhost`, or a loopback address, in brackets or not (C-13).
+///
+/// ```
+/// use cqi_core::config::is_loopback;
+/// assert!(is_loopback("localhost") && is_loopback("127.0.0.7") && is_loopback("[::1]"));
+/// assert!(!is_loopback("db.example.org") && !is_loopback("10.0.0.1") && !is_loopback(""));
+/// ```
+pub fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
