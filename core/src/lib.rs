@@ -22,6 +22,8 @@ pub mod registry;
 pub mod request;
 pub mod secret;
 pub mod service;
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod trace;

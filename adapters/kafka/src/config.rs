@@ -1,8 +1,9 @@
 //! How to reach Kafka, and how much to hold.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use cqi_core::{Error, Result, config::EventBusConfig, secret::Secret};
+use percent_encoding::percent_decode_str;
 
 /// How a [`KafkaBus`](crate::KafkaBus) connects and works.
 #[allow(clippy::exhaustive_structs)] // plain settings, built with `..KafkaOptions::default()`
@@ -176,24 +177,9 @@ impl TryFrom<&EventBusConfig> for KafkaOptions {
 
 /// A part of a URL, its escapes undone. What is no escape stays as it is.
 fn plain(part: &str) -> Result<String> {
-    let mut pieces = part.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        let digits = piece
-            .get(..2)
-            .filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
-        match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend_from_slice(&piece.as_bytes()[2..]);
-            }
-            None => {
-                bytes.push(b'%');
-                bytes.extend_from_slice(piece.as_bytes());
-            }
-        }
-    }
-    String::from_utf8(bytes)
+    let decoded = percent_decode_str(part).decode_utf8();
+    decoded
+        .map(Cow::into_owned)
         .map_err(|_| Error::invalid_input("user or password in a kafka URL is not UTF-8 when decoded"))
 }
 

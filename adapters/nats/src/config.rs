@@ -18,7 +18,8 @@ pub(crate) const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
     /// The servers of one cluster: `nats://host:4222`, or `tls://` for an encrypted connection; plain text that leaves this
-    /// machine is warned of. One entry may hold several, separated by commas. A user and password in a URL count for all servers.
+    /// machine is warned of. One entry may hold several, separated by commas. A user and password in a URL count for all
+    /// servers.
     pub servers: Vec<ConnectionUrl>,
     /// The user. Default empty: what the URL says.
     pub user: String,

@@ -28,9 +28,6 @@ mod row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod statement;
-#[cfg(feature = "sqlite")]
-#[cfg(test)]
-mod testing;
 mod value;
 
 #[cfg(feature = "sqlite")]

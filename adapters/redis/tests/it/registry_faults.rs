@@ -31,6 +31,14 @@ async fn next(watch: &mut Box<dyn Watch>) -> cqi_core::Result<Change> {
         .expect("an open registry")
 }
 
+fn keep_alive(port: &Arc<dyn Registry>, name: &str) -> KeepAlive {
+    let options = KeepAliveOptions {
+        interval: TTL / 4,
+        ttl: TTL,
+    };
+    KeepAlive::new(Arc::clone(port), info(name, 1), options).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f_reg_01_of_twenty_instances_the_five_that_die_are_gone_and_no_other() {
     let Some(server) = own(&[]) else { return };
@@ -103,11 +111,7 @@ async fn reg_6_op_27_a_backend_that_forgot_everything_is_told_anew_and_watches_g
     let Some(server) = own(&[]) else { return };
     let name = unique("service");
     let port: Arc<dyn Registry> = Arc::new(registry(server.address(), TTL).await);
-    let options = KeepAliveOptions {
-        interval: TTL / 4,
-        ttl: TTL,
-    };
-    let service = KeepAlive::new(Arc::clone(&port), info(&name, 1), options).unwrap();
+    let service = keep_alive(&port, &name);
     let mut instance = service.instance();
     let stop = CancellationToken::new();
     let (lifecycle, _ready) = Lifecycle::new(stop.clone());
@@ -279,11 +283,7 @@ async fn reg_10_closing_ends_heartbeats_watches_and_the_connection() {
     let Some(server) = own(&[]) else { return };
     let name = unique("service");
     let port: Arc<dyn Registry> = Arc::new(registry(server.address(), TTL).await);
-    let options = KeepAliveOptions {
-        interval: TTL / 4,
-        ttl: TTL,
-    };
-    let service = KeepAlive::new(Arc::clone(&port), info(&name, 1), options).unwrap();
+    let service = keep_alive(&port, &name);
     let mut instance = service.instance();
     let (lifecycle, _ready) = Lifecycle::new(CancellationToken::new());
     let mut tasks = JoinSet::new();

@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::database::{Dialect, SqliteDatabase, SqliteOptions, testing::Warnings};
+use crate::{
+    database::{Dialect, SqliteDatabase, SqliteOptions},
+    testing::Logged,
+};
 
 async fn memory() -> Arc<dyn Database> {
     let db = SqliteDatabase::in_memory().await.unwrap();
@@ -148,11 +151,11 @@ impl Transaction for Stuck {
 
 #[tokio::test]
 async fn ml_db_3_the_closures_error_wins_over_a_failed_rollback_and_both_are_logged() {
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let log = Logged::of("cqi_core::database", tracing::Level::WARN);
+    let _guard = tracing::subscriber::set_default(log.clone());
     let failing = Stuck.with_transaction(|_| Box::pin(async { Err::<(), _>(Error::invalid_input("mine")) }));
     assert_eq!(failing.await.unwrap_err().message(), "mine");
-    let logged = warnings.text();
+    let logged: String = log.lines().into_iter().map(|(_, line)| line).collect();
     assert!(
         logged.contains("error=\"mine\"") && logged.contains("rollback_error=rollback cut off"),
         "{logged}"

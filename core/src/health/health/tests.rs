@@ -9,14 +9,10 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span::{Attributes, Id, Record},
-};
+use tracing::Level;
 
 use super::*;
-use crate::health::check_fn;
+use crate::{health::check_fn, testing::Logged};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -311,43 +307,9 @@ async fn ml_hlt_1_names_are_checked_and_checks_can_be_removed() {
     assert!(health.ready().await.checks.is_empty());
 }
 
-/// Collects what this folder logs: the level and the fields.
-#[derive(Debug, Default, Clone)]
-struct Logged(Arc<Mutex<Vec<(Level, String)>>>);
-
-impl Subscriber for Logged {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target().starts_with("cqi_core::health")
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        struct Line(String);
-        impl Visit for Line {
-            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-                self.0.push_str(&format!("{field}={value:?} "));
-            }
-        }
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        self.0.lock().unwrap().push((*event.metadata().level(), line.0));
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
 #[tokio::test(start_paused = true)]
 async fn hlt_8_a_failing_check_is_logged_when_it_begins_and_ends_to_fail() {
-    let logged = Logged::default();
+    let logged = Logged::of("cqi_core::health", Level::TRACE);
     let _guard = tracing::subscriber::set_default(logged.clone());
     let (health, probe) = (Health::new(), Probe::default());
     health
@@ -360,7 +322,7 @@ async fn hlt_8_a_failing_check_is_logged_when_it_begins_and_ends_to_fail() {
         }
         advance(SECOND).await;
     }
-    let lines = logged.0.lock().unwrap();
+    let lines = logged.lines();
     let levels: Vec<_> = lines.iter().map(|(level, _)| *level).collect();
     assert_eq!(levels, [Level::WARN, Level::INFO]);
     for part in ["check=\"a\"", "error=connection refused", "required=true"] {

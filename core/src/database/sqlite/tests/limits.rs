@@ -1,9 +1,10 @@
 //! Deadlines, cancellation, an exhausted pool, closing.
 
 use futures::FutureExt as _;
+use tracing::Level;
 
 use super::*;
-use crate::database::testing::Warnings;
+use crate::testing::Logged;
 
 /// S-06: so is a statement that a user's text made endless.
 #[tokio::test]
@@ -241,8 +242,8 @@ async fn db_9_close_is_bounded() {
 
 #[tokio::test]
 async fn db_10_slow_statements_are_logged_without_their_parameters() {
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let logged = Logged::of("cqi_core::database", Level::WARN);
+    let _guard = tracing::subscriber::set_default(logged.clone());
     let slow = SqliteOptions {
         slow_threshold: Duration::ZERO,
         ..SqliteOptions::memory()
@@ -253,14 +254,14 @@ async fn db_10_slow_statements_are_logged_without_their_parameters() {
     );
     let select = || sql(text.clone()).bind("canary");
     memory().await.query(select()).await.unwrap();
-    assert_eq!(warnings.text(), "");
+    assert_eq!(logged.lines(), []);
     SqliteDatabase::open(slow)
         .await
         .unwrap()
         .query(select())
         .await
         .unwrap();
-    let lines = warnings.text();
+    let lines: String = logged.lines().into_iter().map(|(_, line)| line).collect();
     for part in [
         "slow statement",
         "operation=\"SELECT\"",
