@@ -20,7 +20,8 @@
 //! # What to know
 //! - An acknowledged event survives killed brokers (`ProcessCrash`). It survives a power loss of all in-sync replicas at
 //!   once only where the brokers run with `log.flush.interval.messages=1`, which a client cannot see.
-//! - Concurrent publishers share requests: an event waits for those on their way, 20 ms at most; a lone publisher for none.
+//! - Up to eight concurrent publishers share requests: an event waits for those on their way, 20 ms at most; a lone publisher
+//!   for none, and of more each is the client's at once.
 //!   One whose `publish` was dropped while it waited is not sent.
 //! - Events travel as CloudEvents in binary mode (`ce_` headers), keyed as Java's producers key them. Records of other
 //!   producers are events too. A record key that is no UTF-8 is the event's key in hexadecimal.

@@ -14,6 +14,7 @@ use std::{
 use cqi_core::{Code, Error, Result, event::Event};
 use rdkafka::{
     error::KafkaError,
+    message::OwnedHeaders,
     producer::{BaseRecord, Producer as _, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
@@ -106,16 +107,22 @@ impl Producer {
 
     /// Publishes one event.
     pub(crate) async fn publish(&self, event: Event, until: Instant) -> Result<()> {
-        let event = self.enqueue(event, until).await?;
-        self.hand_over(false);
-        self.confirm(event, None, until).await
+        let event = self.admit(event, until).await?;
+        let headers = record::headers(&event.event);
+        self.outbox
+            .pass(&event, headers, |event, headers| self.send(event, headers));
+        self.confirm(self.listen(event), None, until).await
     }
 
     /// Publishes `events` in order: all are on their way before the first answer is awaited.
     pub(crate) async fn publish_all(&self, events: Vec<Event>, until: Instant) -> Vec<Result<()>> {
         let mut queued = Vec::with_capacity(events.len());
         for event in events {
-            queued.push(self.enqueue(event, until).await);
+            queued.push(self.admit(event, until).await.map(|event| {
+                let headers = record::headers(&event.event);
+                self.outbox.put(Arc::clone(&event), headers);
+                self.listen(event)
+            }));
         }
         self.hand_over(false);
         let mut results = Vec::with_capacity(queued.len());
@@ -130,8 +137,8 @@ impl Producer {
         results
     }
 
-    /// Puts the event behind those before it, waiting for room until `until`.
-    async fn enqueue(&self, event: Event, until: Instant) -> Result<Listening<'_>> {
+    /// Waits until there is room for the event, or `until`. Its outcome makes the room free.
+    async fn admit(&self, event: Event, until: Instant) -> Result<Arc<Outgoing>> {
         if Instant::now() >= until {
             return Err(Error::temporary("no time is left to send it")
                 .with_code(Code::Timeout)
@@ -150,12 +157,13 @@ impl Producer {
                 .with_operation(PUBLISH)
                 .with_context("topic", event.topic()));
         };
-        room.forget(); // until its outcome is there
-        let headers = record::headers(&event);
-        let event = Arc::new(Outgoing::new(event));
-        self.outbox.put(Arc::clone(&event), headers);
+        room.forget();
+        Ok(Arc::new(Outgoing::new(event)))
+    }
+
+    fn listen(&self, event: Arc<Outgoing>) -> Listening<'_> {
         let outbox = &self.outbox;
-        Ok(Listening { event, outbox })
+        Listening { event, outbox }
     }
 
     async fn when_there_is_room(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
@@ -172,30 +180,34 @@ impl Producer {
 
     /// Gives the client what waits, if it may go, or `now`.
     fn hand_over(&self, now: bool) {
+        let cancelled = self
+            .outbox
+            .hand_over(now, |event, headers| self.send(event, headers));
+        self.inner().context().room.add_permits(cancelled);
+    }
+
+    /// Gives the client an event, whose headers come back if it is full.
+    fn send(&self, outgoing: &Arc<Outgoing>, headers: OwnedHeaders) -> Result<(), OwnedHeaders> {
         let client = self.inner();
-        let room = &client.context().room;
-        let cancelled = self.outbox.hand_over(now, |outgoing, headers| {
-            let event = &outgoing.event;
-            let mut record = BaseRecord::with_opaque_to(event.topic().as_str(), Arc::clone(outgoing))
-                .payload(&event.payload()[..])
-                .headers(headers);
-            if let Some(key) = event.key() {
-                record = record.key(key);
-            }
-            let Err((error, record)) = client.send(record) else {
-                return Ok(());
-            };
-            let code = error.rdkafka_error_code();
-            // A client that has failed for good says so here only: it takes nothing that it could report on.
-            client.context().check(code);
-            match code {
-                Some(RDKafkaErrorCode::QueueFull) => return Err(record.headers.unwrap_or_default()),
-                code => outgoing.answer(Err(code.unwrap_or(RDKafkaErrorCode::InvalidArgument))),
-            }
-            room.add_permits(1);
-            Ok(())
-        });
-        room.add_permits(cancelled);
+        let event = &outgoing.event;
+        let mut record = BaseRecord::with_opaque_to(event.topic().as_str(), Arc::clone(outgoing))
+            .payload(&event.payload()[..])
+            .headers(headers);
+        if let Some(key) = event.key() {
+            record = record.key(key);
+        }
+        let Err((error, record)) = client.send(record) else {
+            return Ok(());
+        };
+        let code = error.rdkafka_error_code();
+        // A client that has failed for good says so here only: it takes nothing that it could report on.
+        client.context().check(code);
+        match code {
+            Some(RDKafkaErrorCode::QueueFull) => return Err(record.headers.unwrap_or_default()),
+            code => outgoing.answer(Err(code.unwrap_or(RDKafkaErrorCode::InvalidArgument))),
+        }
+        client.context().room.add_permits(1);
+        Ok(())
     }
 
     /// Waits for the outcome of an event. `last` is the last one of its batch, if it has one.

@@ -1,9 +1,9 @@
 //! Events on their way to the client.
 //!
-//! While publishers of the last hand-over have not heard, what is published waits here, and goes in one request after
-//! that. So a lone publisher never waits, many share requests, and who publishes one event after another is in the next
-//! request again. The client gathers by itself too, but keeps a processor busy as long as it has an event that it may
-//! not send yet.
+//! Of a few publishers, what is published while others have not heard waits here, and goes in one request after that. So
+//! a lone publisher never waits, and a few share each request. The client gathers by itself too, but keeps a processor
+//! busy as long as it has an event that it may not send yet. With many publishers that is worth it: what they publish is
+//! there when it may go.
 
 use std::{
     collections::VecDeque,
@@ -14,11 +14,14 @@ use std::{
 
 use rdkafka::message::OwnedHeaders;
 
-use super::outgoing::{CANCELLED, HEARD, LAST, Outgoing, WAITING};
+use super::outgoing::{CANCELLED, HEARD, Outgoing, WAITING};
 use crate::client::lock;
 
 /// How long an event waits for others, whose partition may have no leader.
 pub(crate) const HOLD: Duration = Duration::from_millis(20);
+
+/// So many publishers wait for each other.
+const FEW: usize = 8;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox(Mutex<State>);
@@ -26,9 +29,9 @@ pub(crate) struct Outbox(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Ready>,
-    /// Counts the hand-overs, from 1 on.
-    turn: usize,
-    /// How many publishers of the last hand-over have not heard.
+    /// Begins anew when events go though a few are waited for: those may belong to a partition without a leader.
+    turn: u64,
+    /// How many publishers have not heard of what was handed over in this turn.
     unheard: usize,
     /// Somebody hands over; nobody else may, lest the order be lost.
     handing: bool,
@@ -43,21 +46,43 @@ impl Outbox {
         lock(&self.0).waiting.push_back((event, headers));
     }
 
+    /// Gives an event to `send`, if it may go and none waits before it. If not, or if `send` gives it back as the client is
+    /// full, it is behind those, and the answer is no.
+    pub(crate) fn pass(
+        &self,
+        event: &Arc<Outgoing>,
+        headers: OwnedHeaders,
+        send: impl FnOnce(&Arc<Outgoing>, OwnedHeaders) -> Result<(), OwnedHeaders>,
+    ) -> bool {
+        let mut state = lock(&self.0);
+        if state.handing || !state.waiting.is_empty() || state.are_few(1) {
+            state.waiting.push_back((Arc::clone(event), headers));
+            return false;
+        }
+        state.goes(event);
+        drop(state);
+        let Err(headers) = send(event, headers) else {
+            return true;
+        };
+        let mut state = lock(&self.0);
+        state.stays(event);
+        state.waiting.push_back((Arc::clone(event), headers));
+        false
+    }
+
     /// The publisher of an event has heard of it, or does not listen any longer. One that waits is not sent then.
     pub(crate) fn heard(&self, event: &Outgoing) {
         let mut state = lock(&self.0);
         match event.turn() {
             WAITING => event.set_turn(CANCELLED),
-            turn => {
-                if turn == state.turn {
-                    state.unheard -= 1;
-                }
+            _ => {
+                state.forget(event);
                 event.set_turn(HEARD);
             }
         }
     }
 
-    /// Gives what waits to `send`, in order, if nobody is waited for, or `now`. An event that `send` gives back, as the
+    /// Gives what waits to `send`, in order, unless a few are waited for; or `now`. An event that `send` gives back, as the
     /// client is full, waits on, and so do all after it. Returns how many were cancelled.
     pub(crate) fn hand_over(
         &self,
@@ -84,21 +109,20 @@ impl Outbox {
 
     fn begin(&self, now: bool, cancelled: &mut usize) -> Option<VecDeque<Ready>> {
         let mut state = lock(&self.0);
-        if state.handing || state.waiting.is_empty() || (state.unheard > 0 && !now) {
+        if state.handing || state.waiting.is_empty() || (state.are_few(0) && !now) {
             return None;
         }
         state.handing = true;
-        state.turn = state.turn % LAST + 1;
-        state.unheard = 0;
+        if now {
+            state.turn += 1;
+            state.unheard = 0;
+        }
         let mut batch = take(&mut state.waiting);
         let all = batch.len();
         batch.retain(|(event, _)| event.turn() != CANCELLED);
         *cancelled += all - batch.len();
         for (event, _) in &batch {
-            if event.turn() == WAITING {
-                event.set_turn(state.turn);
-                state.unheard += 1;
-            }
+            state.goes(event);
         }
         Some(batch)
     }
@@ -107,13 +131,40 @@ impl Outbox {
         let mut state = lock(&self.0);
         state.handing = false;
         for (event, _) in &rest {
-            if event.turn() == state.turn {
-                event.set_turn(WAITING);
-                state.unheard -= 1;
-            }
+            state.stays(event);
         }
         rest.append(&mut state.waiting);
         state.waiting = rest; // and the room that was allocated
+    }
+}
+
+impl State {
+    /// Whether there are few publishers, with so many `more`, some of whom are waited for.
+    fn are_few(&self, more: usize) -> bool {
+        self.unheard > 0 && self.unheard + self.waiting.len() + more <= FEW
+    }
+
+    /// An event is about to be handed over.
+    fn goes(&mut self, event: &Outgoing) {
+        if event.is_waiting() {
+            event.set_turn(self.turn);
+            self.unheard += 1;
+        }
+    }
+
+    /// An event was given back.
+    fn stays(&mut self, event: &Outgoing) {
+        if event.turn() != HEARD {
+            self.forget(event);
+            event.set_turn(WAITING);
+        }
+    }
+
+    /// An event is waited for no longer.
+    fn forget(&mut self, event: &Outgoing) {
+        if event.turn() == self.turn {
+            self.unheard -= 1;
+        }
     }
 }
 
@@ -170,6 +221,33 @@ mod tests {
         outbox.heard(&first);
         assert_eq!(handed_over(&outbox, false, 9).0, [2, 3]);
         assert!(!second.is_waiting());
+    }
+
+    #[test]
+    fn more_than_a_few_do_not_wait() {
+        let outbox = Outbox::default();
+        put(&outbox, 0);
+        assert_eq!(handed_over(&outbox, false, 99).0, [0]);
+        for number in 1..FEW {
+            put(&outbox, number);
+            assert!(handed_over(&outbox, false, 99).0.is_empty());
+        }
+        let last = event(FEW);
+        let passed = outbox.pass(&last, OwnedHeaders::new(), |_, _| panic!("others are before it"));
+        assert!(!passed && last.is_waiting());
+        assert_eq!(handed_over(&outbox, false, 99).0, (1..=FEW).collect::<Vec<_>>());
+        let next = event(10);
+        assert!(outbox.pass(&next, OwnedHeaders::new(), |_, _| Ok(())));
+        assert!(!next.is_waiting());
+    }
+
+    #[test]
+    fn what_a_full_client_gave_back_at_once_waits() {
+        let outbox = Outbox::default();
+        let only = event(1);
+        assert!(!outbox.pass(&only, OwnedHeaders::new(), |_, headers| Err(headers)));
+        assert!(only.is_waiting());
+        assert_eq!(handed_over(&outbox, false, 9).0, [1]);
     }
 
     #[test]
@@ -242,14 +320,23 @@ mod tests {
             for publisher in 0..PUBLISHERS {
                 let (outbox, sent, sending) = (&outbox, &sent, &sending);
                 scope.spawn(move || {
-                    let send = |event: &Arc<Outgoing>, _| {
-                        assert!(!sending.swap(true, SeqCst), "two hand over at once");
+                    let pass = |event: &Arc<Outgoing>, _| {
                         lock(sent).push(number(event));
-                        sending.store(false, SeqCst);
                         Ok(())
                     };
+                    let send = |event: &Arc<Outgoing>, headers| {
+                        assert!(!sending.swap(true, SeqCst), "two hand over at once");
+                        let sent = pass(event, headers);
+                        sending.store(false, SeqCst);
+                        sent
+                    };
                     for i in 0..EACH {
-                        let event = put(outbox, publisher * EACH + i);
+                        let event = event(publisher * EACH + i);
+                        if i % 2 == 0 {
+                            outbox.pass(&event, OwnedHeaders::new(), pass);
+                        } else {
+                            outbox.put(Arc::clone(&event), OwnedHeaders::new());
+                        }
                         outbox.hand_over(i % 7 == 0, send);
                         if i % 3 == 0 {
                             while event.is_waiting() {

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     sync::{
         OnceLock,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::Poll,
 };
@@ -16,26 +16,24 @@ use rdkafka::types::RDKafkaErrorCode;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) event: Event,
-    /// In which hand-over to the client it was, or one of the constants below. Changed by the outbox, under its lock.
-    turn: AtomicUsize,
+    /// In which turn of the outbox it was handed over, or one of the constants below. Changed by the outbox, under its lock.
+    turn: AtomicU64,
     outcome: OnceLock<Result<(), RDKafkaErrorCode>>,
     waker: AtomicWaker,
 }
 
 /// In place of a turn: the event has not been handed over.
-pub(super) const WAITING: usize = 0;
-/// The last turn, before the first.
-pub(super) const LAST: usize = usize::MAX - 2;
+pub(super) const WAITING: u64 = u64::MAX;
 /// In place of a turn: the publisher has heard of it.
-pub(super) const HEARD: usize = usize::MAX - 1;
+pub(super) const HEARD: u64 = u64::MAX - 1;
 /// In place of a turn: the publisher left before it was handed over.
-pub(super) const CANCELLED: usize = usize::MAX;
+pub(super) const CANCELLED: u64 = u64::MAX - 2;
 
 impl Outgoing {
     pub(crate) fn new(event: Event) -> Self {
         Self {
             event,
-            turn: AtomicUsize::new(WAITING),
+            turn: AtomicU64::new(WAITING),
             outcome: OnceLock::new(),
             waker: AtomicWaker::new(),
         }
@@ -46,11 +44,11 @@ impl Outgoing {
         self.turn() == WAITING
     }
 
-    pub(crate) fn turn(&self) -> usize {
+    pub(crate) fn turn(&self) -> u64 {
         self.turn.load(Relaxed)
     }
 
-    pub(crate) fn set_turn(&self, turn: usize) {
+    pub(crate) fn set_turn(&self, turn: u64) {
         self.turn.store(turn, Relaxed);
     }
 
