@@ -1,6 +1,7 @@
 //! The cache port on Redis.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -27,8 +28,8 @@ static ADD_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(ADD));
 
 /// A cache on Redis. Cheap to clone; clones share one connection.
 ///
-/// Times to live are kept to the millisecond, rounded up, and count as at most 100 years. Keys are used as they are.
-/// A Redis that is full and evicts nothing refuses to write with `Temporary`/`Exhausted` and goes on reading. A key that
+/// Times to live are kept to the millisecond, rounded up, and count as at most 100 years. Keys are used as they
+/// are, behind the prefix if there is one. A Redis that is full and evicts nothing refuses to write with `Temporary`/`Exhausted` and goes on reading. A key that
 /// holds a list or the like, put there by somebody else, is `InvalidInput`/`FailedPrecondition`.
 #[derive(Debug, Clone)]
 pub struct RedisCache {
@@ -45,6 +46,15 @@ impl RedisCache {
         let connection = Connection::open(options, "cache", None).await?;
         Ok(Self {
             connection: Arc::new(connection),
+        })
+    }
+
+    /// The key as Redis has it (ML-CACHE-4).
+    fn key<'a>(&self, key: &'a str) -> Result<Cow<'a, str>> {
+        check_key(key)?;
+        Ok(match self.connection.options().key_prefix.as_str() {
+            "" => Cow::Borrowed(key),
+            prefix => Cow::Owned(format!("{prefix}:{key}")),
         })
     }
 
@@ -70,8 +80,8 @@ impl Cache for RedisCache {
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
         const CALL: Call = Call::read("cache.get");
-        check_key(key)?;
-        match self.connection.run(CALL, &command("GET", 1, key, 0)).await? {
+        let key = self.key(key)?;
+        match self.connection.run(CALL, &command("GET", 1, &key, 0)).await? {
             Value::BulkString(value) => Ok(Some(value.into())),
             Value::Nil => Ok(None),
             _ => Err(self.connection.unexpected(CALL)),
@@ -79,7 +89,7 @@ impl Cache for RedisCache {
     }
 
     async fn set(&self, key: &str, value: Bytes, options: SetOptions) -> Result<bool> {
-        check_key(key)?;
+        let key = self.key(key)?;
         let ttl = options.ttl.map(milliseconds).transpose()?;
         let max = self.connection.options().max_value;
         if value.len() > max {
@@ -89,7 +99,7 @@ impl Cache for RedisCache {
                     .with_context("bytes", value.len()),
             );
         }
-        let mut command = command("SET", 5, key, value.len());
+        let mut command = command("SET", 5, &key, value.len());
         command.arg(&value[..]);
         if let Some(ttl) = ttl {
             command.arg("PX").arg(ttl);
@@ -103,29 +113,31 @@ impl Cache for RedisCache {
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {
-        check_key(key)?;
-        self.whether(Call::write("cache.delete"), &command("DEL", 1, key, 0))
+        let key = self.key(key)?;
+        self.whether(Call::write("cache.delete"), &command("DEL", 1, &key, 0))
             .await
     }
 
     async fn exists(&self, key: &str) -> Result<bool> {
-        check_key(key)?;
-        self.whether(Call::read("cache.exists"), &command("EXISTS", 1, key, 0))
+        let key = self.key(key)?;
+        self.whether(Call::read("cache.exists"), &command("EXISTS", 1, &key, 0))
             .await
     }
 
     async fn add(&self, key: &str, delta: i64, ttl: Option<Duration>) -> Result<i64> {
         const CALL: Call = Call::write("cache.add");
-        check_key(key)?;
+        let key = self.key(key)?;
         let answer = match ttl.map(milliseconds).transpose()? {
             None => {
-                let mut command = command("INCRBY", 2, key, 20);
+                let mut command = command("INCRBY", 2, &key, 20);
                 self.connection.run(CALL, command.arg(delta)).await?
             }
             Some(ttl) => {
                 let (delta, ttl) = (delta.to_string(), ttl.to_string());
                 let args = [delta.as_bytes(), ttl.as_bytes()];
-                self.connection.script(CALL, &ADD_SCRIPT, ADD, key, &args).await?
+                self.connection
+                    .script(CALL, &ADD_SCRIPT, ADD, &key, &args)
+                    .await?
             }
         };
         let sum = match answer {

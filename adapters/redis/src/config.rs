@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cqi_core::{
     Error, Result,
+    cache::check_key_prefix,
     config::{CacheConfig, RegistryConfig, is_loopback},
     secret::Secret,
 };
@@ -44,6 +45,9 @@ pub struct RedisOptions {
     pub password: Secret,
     /// The number of the logical database. Default 0.
     pub database: u32,
+    /// What is put before every key of the cache, with a `:`, where several services share a server; see
+    /// [`check_key_prefix`]. The registry has its own names. Default empty: none.
+    pub key_prefix: String,
     /// How long the first connecting may last. Default 5 s; later attempts take at most 2 s each.
     pub connection_timeout: Duration,
     /// How long one call may last. Default 5 s.
@@ -64,6 +68,7 @@ impl Default for RedisOptions {
             user: String::new(),
             password: Secret::default(),
             database: 0,
+            key_prefix: String::new(),
             connection_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(5),
@@ -114,7 +119,7 @@ impl RedisOptions {
         } else if self.max_value == 0 || self.max_value > MAX_VALUE {
             "the largest redis value must be between 1 byte and 512 MiB"
         } else {
-            return Ok(());
+            return check_key_prefix(&self.key_prefix);
         };
         Err(Error::invalid_input(why))
     }
@@ -130,6 +135,7 @@ impl TryFrom<&CacheConfig> for RedisOptions {
             user: config.user.clone(),
             password: config.password.clone(),
             database: config.database,
+            key_prefix: config.key_prefix.clone(),
             connection_timeout: config.connection_timeout,
             timeout: config.timeout,
             ..Self::default()

@@ -53,6 +53,21 @@ pub fn check_key(key: &str) -> Result<()> {
     Err(Error::invalid_input(why).with_context("key", crate::name::shown(key)))
 }
 
+/// Checks what is put before all keys of a cache, with a `:`, so that caches with different prefixes can share a server
+/// (ML-CACHE-4): up to 64 letters, digits, `.`, `_` and `-`. Empty is none.
+///
+/// # Errors
+/// `InvalidInput` saying so.
+pub fn check_key_prefix(prefix: &str) -> Result<()> {
+    // A `:` could end the prefix of another cache, and a `{` would put all keys on one node of a cluster.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if prefix.len() <= 64 && prefix.bytes().all(plain) {
+        return Ok(());
+    }
+    let why = "the prefix of cache keys may have up to 64 letters, digits, `.`, `_` and `-`";
+    Err(Error::invalid_input(why).with_context("prefix", crate::name::shown(prefix)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +91,19 @@ mod tests {
             assert!(check_key(bad).unwrap_err().is_invalid_input());
         }
         assert!(check_key("a*?[]{}é").is_ok());
+    }
+
+    #[test]
+    fn ml_cache_4_a_prefix_ends_at_the_first_colon() {
+        for bad in ["a:b", "{a}", "a b", "\r\n", "é", "*", &"p".repeat(65)] {
+            let error = check_key_prefix(bad).unwrap_err();
+            assert!(
+                error.is_invalid_input() && !error.to_string().contains('\n'),
+                "{error}"
+            );
+        }
+        for good in ["", "shop", "a.b_c-1", &"p".repeat(64)] {
+            assert!(check_key_prefix(good).is_ok(), "{good}");
+        }
     }
 }

@@ -50,7 +50,7 @@ pub use self::{
     checker::CacheChecker,
     ext::CacheExt,
     guarded::GuardedCache,
-    key::{MAX_KEY, check_key, key},
+    key::{MAX_KEY, check_key, check_key_prefix, key},
     memory::{MemoryCache, MemoryCacheOptions},
     port::{Cache, Capabilities, Condition, SetOptions},
     read_through::{OnOutage, ReadThrough, ReadThroughOptions},

@@ -192,6 +192,7 @@ fn cfg_19_20_ml_cfg_6_11_all_errors_at_once_with_source_rule_and_value() {
     let text = "database: { port: 0, max_connections: many, connection_timeout: 5 }\ntracing: { sample_rate: 1.5 }\n";
     let vars = [
         ("CQI_CACHE_TIMEOUT", "0s"),
+        ("CQI_CACHE_KEY_PREFIX", "a:b"),
         ("CQI_SERVER_PORT", "70000"),
         ("LOG_LEVEL", "loud"),
     ];
@@ -207,6 +208,7 @@ fn cfg_19_20_ml_cfg_6_11_all_errors_at_once_with_source_rule_and_value() {
             "service_name (default): is required",
             "database.port (c.yaml): must be a port from 1 to 65535, got 0",
             "cache.timeout (CQI_CACHE_TIMEOUT): must be longer than zero, got 0s",
+            "cache.key_prefix (CQI_CACHE_KEY_PREFIX): may have up to 64 letters, digits, `.`, `_` and `-`, got a:b",
             "logging.level (LOG_LEVEL): must be off, error, warn, info, debug or trace, \
              then target=level for parts of the program, got loud",
             "tracing.sample_rate (c.yaml): must be from 0 to 1, got 1.5",
@@ -214,7 +216,7 @@ fn cfg_19_20_ml_cfg_6_11_all_errors_at_once_with_source_rule_and_value() {
     );
     let text = error.to_string();
     assert!(
-        text.starts_with("configuration: 8 errors: database.connection_timeout"),
+        text.starts_with("configuration: 9 errors: database.connection_timeout"),
         "{text}"
     );
     assert!(!text.contains('\n'));

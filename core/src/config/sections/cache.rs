@@ -6,7 +6,7 @@ use super::{
     super::{ConnectionUrl, Validate, Violations, duration},
     backend,
 };
-use crate::secret::Secret;
+use crate::{cache::check_key_prefix, secret::Secret};
 
 /// The cache.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct CacheConfig {
     pub password: Secret,
     /// The number of the logical database. Default 0.
     pub database: u32,
+    /// What is put before every key, with a `:`, where several services share a server: up to 64 letters, digits, `.`, `_`
+    /// and `-`. `memory` needs none. Default empty.
+    pub key_prefix: String,
     /// How long connecting may last. Default 5 s.
     #[serde(with = "duration")]
     pub connection_timeout: Duration,
@@ -47,6 +50,7 @@ impl Default for CacheConfig {
             user: String::new(),
             password: Secret::default(),
             database: 0,
+            key_prefix: String::new(),
             connection_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(5),
             max_entries: 100_000,
@@ -70,6 +74,11 @@ impl Validate for CacheConfig {
         violations.port("port", self.port);
         violations.positive_duration("connection_timeout", self.connection_timeout);
         violations.positive_duration("timeout", self.timeout);
+        violations.rule(
+            "key_prefix",
+            check_key_prefix(&self.key_prefix).is_ok(),
+            "may have up to 64 letters, digits, `.`, `_` and `-`",
+        );
         violations.rule("max_entries", self.max_entries > 0, "must be at least 1");
     }
 }
