@@ -27,6 +27,8 @@
 //!   producers are events too. A record key that is no UTF-8 is the event's key in hexadecimal.
 //! - Records compressed with gzip, Snappy or LZ4 are read, with the cargo feature `zstd` also those with zstd. Without it the
 //!   first of them holds up its partition, and members are told why.
+//! - The client unpacks a compressed batch as a whole, with gzip and Snappy however large that is: who may write to a topic
+//!   can use up the memory of its consumers (B-15). Permission to write is what protects them.
 //! - A header whose name is no UTF-8 is left out. The Kafka client panics at such a name; that is caught, but the process's
 //!   panic hook prints it (`Utf8Error`, in `rdkafka`'s `message.rs`) each time.
 //! - Kafka has no negative acknowledgement. Delivery state beyond the committed offset (what is settled out of order,
