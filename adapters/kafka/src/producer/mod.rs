@@ -109,9 +109,12 @@ impl Producer {
     pub(crate) async fn publish(&self, event: Event, until: Instant) -> Result<()> {
         let event = self.admit(event, until).await?;
         let headers = record::headers(&event.event);
-        self.outbox
-            .pass(&event, headers, |event, headers| self.send(event, headers));
-        self.confirm(self.listen(event), None, until).await
+        let event = self.listen(event);
+        let send = |event: &Arc<Outgoing>, headers| self.send(event, headers);
+        if !self.outbox.pass(&event.event, headers, send) {
+            self.hand_over(false);
+        }
+        self.confirm(event, None, until).await
     }
 
     /// Publishes `events` in order: all are on their way before the first answer is awaited.
@@ -306,6 +309,7 @@ impl Drop for Listening<'_> {
 #[cfg(test)]
 mod tests {
     use cqi_core::name::topic_name;
+    use futures::FutureExt as _;
     use tokio::time::advance;
 
     use super::*;
@@ -317,6 +321,24 @@ mod tests {
         let error = producer.publish(event, Instant::now()).await.unwrap_err();
         assert_eq!((error.code(), producer.in_flight()), (Some(Code::Timeout), 0));
         assert!(!error.may_have_applied(), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_publishers_wait_for_each_other_and_more_for_nobody() {
+        let producer = Producer::new(&KafkaOptions {
+            brokers: vec!["127.0.0.1:9".to_owned()], // nobody answers
+            ..KafkaOptions::default()
+        })
+        .unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut publishing = Vec::new();
+        for waiting in [0, 1, 2, 3, 4, 5, 6, 7, 0, 0] {
+            let event = Event::builder(topic_name("many").unwrap()).build().unwrap();
+            let mut publish = Box::pin(producer.publish(event, until));
+            assert!(publish.as_mut().now_or_never().is_none());
+            publishing.push(publish);
+            assert_eq!(producer.outbox.waiting(), waiting);
+        }
     }
 
     #[tokio::test(start_paused = true)]

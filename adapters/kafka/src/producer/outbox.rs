@@ -47,7 +47,8 @@ impl Outbox {
     }
 
     /// Gives an event to `send`, if it may go and none waits before it. If not, or if `send` gives it back as the client is
-    /// full, it is behind those, and the answer is no.
+    /// full, it is behind those, and the answer is no: they may all have to go now.
+    #[must_use]
     pub(crate) fn pass(
         &self,
         event: &Arc<Outgoing>,
@@ -105,6 +106,12 @@ impl Outbox {
             now = false; // once more for what came meanwhile
         }
         cancelled
+    }
+
+    /// How many events are not with the client.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.0).waiting.len()
     }
 
     fn begin(&self, now: bool, cancelled: &mut usize) -> Option<VecDeque<Ready>> {
@@ -333,7 +340,7 @@ mod tests {
                     for i in 0..EACH {
                         let event = event(publisher * EACH + i);
                         if i % 2 == 0 {
-                            outbox.pass(&event, OwnedHeaders::new(), pass);
+                            let _ = outbox.pass(&event, OwnedHeaders::new(), pass);
                         } else {
                             outbox.put(Arc::clone(&event), OwnedHeaders::new());
                         }
