@@ -2,13 +2,14 @@
 
 use std::{
     fmt::Debug,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use tracing::{
-    Event, Level, Metadata, Subscriber,
+    Dispatch, Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
+    subscriber::{DefaultGuard, NoSubscriber},
 };
 
 /// Collects what is logged: the level and the fields.
@@ -27,6 +28,15 @@ impl Logged {
             level,
             lines: Arc::default(),
         }
+    }
+
+    /// Collects what this thread logs until the guard is dropped.
+    pub(crate) fn install(&self) -> DefaultGuard {
+        // While there is one subscriber only, `tracing` asks the thread that comes first to a place of the code whether
+        // anybody wants what is logged there, and keeps the answer for all threads.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+        LazyLock::force(&SECOND);
+        tracing::subscriber::set_default(self.clone())
     }
 
     pub(crate) fn lines(&self) -> Vec<(Level, String)> {

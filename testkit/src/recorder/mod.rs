@@ -6,18 +6,25 @@ mod observed;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use cqi_core::{
     observe::{Observation, Observer},
     trace::TraceContext,
 };
-use tracing::{Level, Span, subscriber::DefaultGuard};
+use tracing::{
+    Dispatch, Level, Span,
+    subscriber::{DefaultGuard, NoSubscriber},
+};
 use tracing_subscriber::layer::SubscriberExt;
 
 use self::layer::RecordingLayer;
 pub use self::observed::Observed;
+
+/// While there is one subscriber only, `tracing` asks the thread that comes first to a place of the code whether anybody wants
+/// what is logged there, and keeps the answer for all threads. This is a second one, for ever.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// Records observations, log events and spans. Clones share what was recorded.
 ///
@@ -88,6 +95,7 @@ impl Recorder {
     /// `#[tokio::test]`, that is the whole test.
     #[must_use = "recording ends when the guard is dropped"]
     pub fn install(&self) -> DefaultGuard {
+        LazyLock::force(&SECOND);
         tracing::subscriber::set_default(
             tracing_subscriber::registry().with(RecordingLayer::new(self.clone())),
         )

@@ -152,7 +152,7 @@ impl Transaction for Stuck {
 #[tokio::test]
 async fn ml_db_3_the_closures_error_wins_over_a_failed_rollback_and_both_are_logged() {
     let log = Logged::of("cqi_core::database", tracing::Level::WARN);
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.install();
     let failing = Stuck.with_transaction(|_| Box::pin(async { Err::<(), _>(Error::invalid_input("mine")) }));
     assert_eq!(failing.await.unwrap_err().message(), "mine");
     let logged: String = log.lines().into_iter().map(|(_, line)| line).collect();

@@ -310,7 +310,7 @@ async fn ml_hlt_1_names_are_checked_and_checks_can_be_removed() {
 #[tokio::test(start_paused = true)]
 async fn hlt_8_a_failing_check_is_logged_when_it_begins_and_ends_to_fail() {
     let logged = Logged::of("cqi_core::health", Level::TRACE);
-    let _guard = tracing::subscriber::set_default(logged.clone());
+    let _guard = logged.install();
     let (health, probe) = (Health::new(), Probe::default());
     health
         .register(probe.checker("a", Duration::ZERO), CheckOptions::default())

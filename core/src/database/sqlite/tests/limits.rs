@@ -243,7 +243,7 @@ async fn db_9_close_is_bounded() {
 #[tokio::test]
 async fn db_10_slow_statements_are_logged_without_their_parameters() {
     let logged = Logged::of("cqi_core::database", Level::WARN);
-    let _guard = tracing::subscriber::set_default(logged.clone());
+    let _guard = logged.install();
     let slow = SqliteOptions {
         slow_threshold: Duration::ZERO,
         ..SqliteOptions::memory()
