@@ -213,6 +213,7 @@ mod tests {
             user: "app".into(),
             password: "canary".into(),
             database: 3,
+            key_prefix: "shop".into(),
             timeout: Duration::from_secs(1),
             ..CacheConfig::default()
         };
@@ -223,6 +224,7 @@ mod tests {
             ("app", "canary")
         );
         assert_eq!((options.database, options.timeout), (3, Duration::from_secs(1)));
+        assert_eq!(options.key_prefix, "shop");
         assert!(!format!("{options:?}").contains("canary"));
         let fields = CacheConfig {
             url: "".into(),

@@ -11,8 +11,8 @@ use crate::harness::{
     topic,
 };
 
-/// A reader that sees nothing new for so long has seen everything.
-/// A group once took more than 20 s for going on after its broker had died.
+/// A reader that sees nothing new for so long has seen everything. A group once took more than 20 s for going on after its
+/// broker had died.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// What the operating system had time to write back by itself, and what it had not.

@@ -77,3 +77,17 @@ fn traces_are_answered_and_kept() {
     recorder.continue_trace(None, &mut tracing::Span::none);
     assert_eq!(recorder.continued_traces(), [trace]);
 }
+
+/// Alone in its process it fails where the recorder is the only subscriber.
+#[test]
+fn a_line_that_a_thread_without_recorder_came_to_first_is_recorded() {
+    fn log() {
+        tracing::warn!("from two threads");
+    }
+    let recorder = Recorder::default();
+    let _installed = recorder.install();
+    std::thread::spawn(log).join().unwrap();
+    log();
+    assert!(recorder.contains("from two threads"));
+    assert_eq!(recorder.logs().len(), 1);
+}
